@@ -1,0 +1,13 @@
+//! Generates the types of `proto/link.proto`, with no need for an installed `protoc`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto/link.proto");
+    let descriptors = protox::compile(["proto/link.proto"], ["proto"])?;
+    tonic_prost_build::configure()
+        .build_client(true)
+        .build_server(true)
+        // Its own `connect` would collide with the method of that name; the proxy brings its channel.
+        .build_transport(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}
