@@ -1,0 +1,31 @@
+# The two commands of the README are `make demo` and `make test`; both install what they lack.
+CARGO ?= cargo
+
+.PHONY: help build demo test lint fmt clean
+
+help:            ## this text
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build:           ## compile everything (target/debug/tektin)
+	./bootstrap.sh build
+	$(CARGO) build
+
+demo:            ## workloads in namespaces, real requests, who may do what and why (root)
+	./bootstrap.sh demo
+	$(CARGO) build
+	./testdata/demo/run.sh
+
+test:            ## every test: unit, property, policy corpus, real traffic (root)
+	./bootstrap.sh test
+	$(CARGO) test
+
+lint:            ## formatting, clippy, dependency rules
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) deny check bans licenses sources
+
+fmt:             ## format all code
+	$(CARGO) fmt --all
+
+clean:           ## delete build output
+	$(CARGO) clean

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Installs what building, testing or trying Tektin needs and what is not there yet.
+#   ./bootstrap.sh build    to compile: rust-src, bpf-linker
+#   ./bootstrap.sh demo     that, and what `make demo` runs
+#   ./bootstrap.sh test     that, and what `make test` runs
+# Safe to run again: it looks first and says what it does.
+set -euo pipefail
+
+BPF_LINKER=0.10.3
+# command:Debian package
+RUN_TOOLS=(ip:iproute2 nft:nftables nsenter:util-linux)
+DEMO_TOOLS=(nginx:nginx-light curl:curl nghttp:nghttp2-client)
+TEST_TOOLS=(nghttpd:nghttp2-server nc:netcat-openbsd socat:socat ping:iputils-ping python3:python3 arping:iputils-arping)
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+fail() { printf 'bootstrap: %s\n' "$*" >&2; exit 1; }
+
+need=()
+want() {
+  local pair
+  for pair in "$@"; do
+    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || need+=("${pair##*:}")
+  done
+}
+
+install_packages() {
+  [ ${#need[@]} -eq 0 ] && return
+  say "installing ${need[*]}"
+  command -v apt-get >/dev/null || fail "install these with your package manager, then run again: ${need[*]}"
+  [ "$(id -u)" = 0 ] || fail "run as root, or install these first: apt-get install ${need[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  # Distribution packages start their service on installation; nothing here wants that.
+  local policy=/usr/sbin/policy-rc.d made=
+  [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' > $policy; chmod +x $policy; made=1; }
+  apt-get update -qq || say "package lists could not be refreshed; trying with the ones here"
+  local ok=0
+  apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null || ok=$?
+  [ -z "$made" ] || rm -f $policy
+  [ $ok = 0 ] || fail "apt-get install ${need[*]} failed"
+}
+
+install_rust_parts() {
+  command -v cargo >/dev/null || fail "no Rust toolchain: install rustup (Debian: apt-get install rustup; rustup default stable)"
+  local have
+  have=$(rustc --version | cut -d' ' -f2)
+  [ "$(printf '%s\n1.95.0\n' "$have" | sort -V | head -1)" = 1.95.0 ] || fail "rustc $have is too old: rustup update stable (1.95 or newer)"
+  if [ ! -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library/core" ]; then
+    say "adding rust-src (the eBPF target compiles its own core)"
+    rustup component add rust-src
+  fi
+  if ! bpf-linker --version 2>/dev/null | grep -qF "$BPF_LINKER"; then
+    say "building bpf-linker $BPF_LINKER (a minute or two)"
+    cargo install bpf-linker --version "$BPF_LINKER" --locked --force
+  fi
+}
+
+what=${1:-build}
+want cc:gcc
+case $what in
+  build) ;;
+  demo) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" ;;
+  test) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${TEST_TOOLS[@]}" ;;
+  *) fail "usage: $0 build|demo|test" ;;
+esac
+install_packages
+install_rust_parts
+say "all there for: $what"
