@@ -1,1 +1,9 @@
+//! `tektin`: the agent, the proxy and the command line, in one binary.
+
+// A binary: nothing in it is reachable from outside, and "pub" says "for the other modules".
+#![allow(unreachable_pub)]
+
+mod api;
+mod flows;
+
 fn main() {}

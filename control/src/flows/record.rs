@@ -1,0 +1,237 @@
+//! The flow record, in the form that `observe --output json` prints.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowRecord {
+    /// Of the verdict.
+    pub time: Timestamp,
+    pub node: Arc<str>,
+    pub layer: Layer,
+    pub verdict: Verdict,
+    /// Why, in words, where the verdict is not a rule's, and with a drop always; else empty.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub reason: Arc<str>,
+    pub source: End,
+    pub destination: End,
+    pub l4: L4,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+    /// Where the kernel judged; requests have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<Hook>,
+    /// The answer of the source endpoint's policy.
+    pub egress: Decision,
+    /// The answer of the destination endpoint's policy.
+    pub ingress: Decision,
+    /// The deciding rule in one line: the denying one, or the ones that let it pass.
+    pub rule: String,
+    /// Policy revision, 0 where the source does not say.
+    #[serde(default)]
+    pub revision: u32,
+    /// Octets of the packet on the wire; 0 for requests.
+    #[serde(default)]
+    pub length: u32,
+}
+
+/// Whether a packet or a request was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// A packet, by the kernel.
+    L4,
+    /// A request or a connection, by the proxy.
+    L7,
+}
+
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// A packet or request went on to its destination.
+    Forwarded,
+    /// A packet was dropped in the kernel.
+    Dropped,
+    /// A connection was handed to the proxy.
+    Redirected,
+    /// A request was denied by policy.
+    Denied,
+    /// A request was refused as malformed or over a limit.
+    Refused,
+    /// A request was allowed but could not be served.
+    Error,
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Forwarded => "forwarded",
+            Verdict::Dropped => "dropped",
+            Verdict::Redirected => "redirected",
+            Verdict::Denied => "denied",
+            Verdict::Refused => "refused",
+            Verdict::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One end of a flow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    pub identity: u32,
+    /// `source:key=value`, sorted.
+    pub labels: Arc<[Arc<str>]>,
+    /// The endpoint's number and names where the end lives on this node; else 0 and empty.
+    #[serde(default)]
+    pub endpoint: u32,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub name: Arc<str>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub namespace: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// 0 for protocols without ports.
+    #[serde(default)]
+    pub port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+/// The transport header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct L4 {
+    pub protocol: Protocol,
+    /// Names of the TCP flags that were set, e.g. `SYN`, `ACK`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<Icmp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Icmp {
+    #[serde(rename = "type")]
+    pub kind: u8,
+    pub code: u8,
+}
+
+/// Protocol by name, or by IANA number where it has none here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+    Icmp,
+    Icmpv6,
+    #[serde(untagged)]
+    Other(u8),
+}
+
+impl Protocol {
+    #[must_use]
+    pub fn from_number(number: u8) -> Self {
+        use tektin_abi::maps::proto;
+        match number {
+            proto::TCP => Protocol::Tcp,
+            proto::UDP => Protocol::Udp,
+            proto::SCTP => Protocol::Sctp,
+            proto::ICMP => Protocol::Icmp,
+            proto::ICMPV6 => Protocol::Icmpv6,
+            other => Protocol::Other(other),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Protocol::Tcp => f.pad("TCP"),
+            Protocol::Udp => f.pad("UDP"),
+            Protocol::Sctp => f.pad("SCTP"),
+            Protocol::Icmp => f.pad("ICMP"),
+            Protocol::Icmpv6 => f.pad("ICMPv6"),
+            Protocol::Other(number) => f.pad(&number.to_string()),
+        }
+    }
+}
+
+/// An HTTP request as it was judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Http {
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    pub host: String,
+    /// `HTTP/1.1`, `HTTP/2`, …
+    pub protocol: String,
+    /// Sent to the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// From the end of the request head to the end of the response head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ns: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hook {
+    FromWorkload,
+    ToWorkload,
+    FromOutside,
+    SkLookup,
+}
+
+/// What one end's policy says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    pub action: Action,
+    /// The deciding rule (`CiliumNetworkPolicy default/web spec.ingress[0]`), `default deny (…)`,
+    /// or `no policy`; empty where the end is no endpoint of this node.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub rule: Arc<str>,
+    /// The rule's number in kernel maps; 0: none.
+    #[serde(default)]
+    pub rule_id: u32,
+}
+
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Allow,
+    Deny,
+    /// Requests are judged one by one.
+    Redirect,
+    /// That end is no policed endpoint, or no policy selects it.
+    None,
+}
+
+impl Action {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Allow => "allow",
+            Action::Deny => "deny",
+            Action::Redirect => "redirect",
+            Action::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
