@@ -367,7 +367,7 @@ pub enum FlowLine {
         lost: u64,
         at: LostAt,
     },
-    Flow(Box<FlowRecord>),
+    Flow(std::sync::Arc<FlowRecord>),
 }
 
 /// Where records were lost.

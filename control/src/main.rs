@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)]
 
 mod api;
+mod cli;
 mod flows;
 
 fn main() {}

@@ -1,0 +1,100 @@
+//! From the proxy's records to flow records.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use tektin_proxy::link_proto as link;
+
+use super::{
+    decision::deciding,
+    kernel::named_end,
+    record::{Action, Decision, FlowRecord, Http, L4, Layer, Protocol, Verdict},
+    resolve::{Direction, Resolve},
+};
+
+/// The record of one judged request or connection. A port or number that does not fit its type is
+/// shown as 0: the proxy reads hostile bytes and is not trusted to be well-behaved.
+#[must_use]
+pub fn record(record: &link::Record, resolve: &dyn Resolve) -> FlowRecord {
+    let verdict = match record.outcome() {
+        link::Outcome::Allowed => Verdict::Forwarded,
+        link::Outcome::Denied => Verdict::Denied,
+        link::Outcome::Refused => Verdict::Refused,
+        link::Outcome::UpstreamFailed => Verdict::Error,
+    };
+    let decision = |endpoint, direction, enforced, action, rule| {
+        let action = if enforced { self::action(action) } else { Action::None };
+        Decision::new(resolve, endpoint, direction, action, rule)
+    };
+    let egress = decision(
+        record.src_endpoint,
+        Direction::Egress,
+        record.egress_enforced,
+        record.egress_action(),
+        record.egress_rule,
+    );
+    let ingress = decision(
+        record.dst_endpoint,
+        Direction::Ingress,
+        record.ingress_enforced,
+        record.ingress_action(),
+        record.ingress_rule,
+    );
+    let port = |port: u32| u16::try_from(port).unwrap_or(0);
+    FlowRecord {
+        time: Timestamp::from_nanosecond(record.time_ns.into()).unwrap_or(Timestamp::UNIX_EPOCH),
+        node: resolve.node(),
+        layer: Layer::L7,
+        verdict,
+        reason: record.reason.as_str().into(),
+        source: named_end(
+            resolve,
+            record.src_identity,
+            record.src_endpoint,
+            address(&record.src_address),
+            port(record.src_port),
+        ),
+        destination: named_end(
+            resolve,
+            record.dst_identity,
+            record.dst_endpoint,
+            address(&record.dst_address),
+            port(record.dst_port),
+        ),
+        l4: L4 { protocol: Protocol::Tcp, flags: Vec::new(), icmp: None },
+        http: record.http.as_ref().map(|http| Http {
+            method: http.method.clone(),
+            path: http.path.clone(),
+            host: http.host.clone(),
+            protocol: http.protocol.clone(),
+            status: u16::try_from(http.status).ok().filter(|status| *status != 0),
+            latency_ns: Some(record.latency_ns).filter(|ns| *ns != 0),
+        }),
+        hook: None,
+        rule: deciding(verdict, &egress, &ingress),
+        egress,
+        ingress,
+        revision: record.revision,
+        length: 0,
+    }
+}
+
+fn action(action: link::Action) -> Action {
+    match action {
+        link::Action::Deny => Action::Deny,
+        link::Action::Allow => Action::Allow,
+        link::Action::Redirect => Action::Redirect,
+    }
+}
+
+/// 4 or 16 octets, network order; `None` for any other length.
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(octets).ok().map(|octets| IpAddr::from(octets).to_canonical()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! The newest records, kept for those who ask later, and handed to those who follow.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::Stream;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::{
+    filter::{Filter, FilterError},
+    record::FlowRecord,
+};
+use crate::api::{FlowLine, FlowQuery, FlowsStatus, LostAt};
+
+/// Records kept for `observe --last`.
+const KEPT: usize = 16_384;
+/// Records that a follower may be behind before it loses the oldest.
+const BEHIND: usize = 8_192;
+
+/// Shared by all who write and read records.
+#[derive(Clone, Debug)]
+pub struct FlowStore(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    kept: VecDeque<Arc<FlowRecord>>,
+    capacity: usize,
+    live: broadcast::Sender<FlowLine>,
+    status: FlowsStatus,
+    /// The last total that each source reported.
+    kernel_total: u64,
+    proxy_total: u64,
+}
+
+impl Default for FlowStore {
+    fn default() -> Self {
+        Self::with_capacity(KEPT, BEHIND)
+    }
+}
+
+impl FlowStore {
+    fn with_capacity(capacity: usize, behind: usize) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            kept: VecDeque::with_capacity(capacity),
+            capacity,
+            live: broadcast::Sender::new(behind),
+            status: FlowsStatus::default(),
+            kernel_total: 0,
+            proxy_total: 0,
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing between lock and unlock leaves the ring half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a record; the oldest one goes when the ring is full.
+    pub fn push(&self, record: FlowRecord) {
+        let record = Arc::new(record);
+        let mut inner = self.inner();
+        if inner.kept.len() == inner.capacity {
+            inner.kept.pop_front();
+        }
+        inner.kept.push_back(record.clone());
+        inner.status.seen += 1;
+        // Sent under the lock, so that `read` sees each record once: kept or live. An error means
+        // that nobody follows.
+        let _ = inner.live.send(FlowLine::Flow(record));
+    }
+
+    /// Tells how many records a source has lost in all; the difference to its last total is counted
+    /// and shown to followers. A total below the last one is a new count (the source was restarted).
+    pub fn lost_total(&self, at: LostAt, total: u64) {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let (last, sum) = match at {
+            LostAt::Kernel => (&mut inner.kernel_total, &mut inner.status.lost_kernel),
+            LostAt::Proxy => (&mut inner.proxy_total, &mut inner.status.lost_proxy),
+            LostAt::Reader => return,
+        };
+        let lost = total.checked_sub(*last).unwrap_or(total);
+        *last = total;
+        if lost > 0 {
+            *sum += lost;
+            let _ = inner.live.send(FlowLine::Lost { lost, at });
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> FlowsStatus {
+        let inner = self.inner();
+        FlowsStatus { kept: inner.kept.len(), ..inner.status.clone() }
+    }
+
+    /// Starts reading: kept records first, oldest first, then with `follow` the live ones, without
+    /// a gap or a double between.
+    pub fn read(&self, query: &FlowQuery) -> Result<FlowReader, FilterError> {
+        let filter = Filter::new(&query.filter)?;
+        let (kept, live) = {
+            let inner = self.inner();
+            let live = query.follow.then(|| inner.live.subscribe());
+            (inner.kept.iter().cloned().collect::<Vec<_>>(), live)
+        };
+        let mut kept: VecDeque<_> = kept
+            .into_iter()
+            .rev()
+            .filter(|record| filter.matches(record))
+            .take(query.last.unwrap_or(usize::MAX))
+            .collect();
+        kept.make_contiguous().reverse();
+        Ok(FlowReader { kept, live, filter, store: self.clone() })
+    }
+}
+
+/// One reader's place in the records.
+#[derive(Debug)]
+pub struct FlowReader {
+    kept: VecDeque<Arc<FlowRecord>>,
+    live: Option<broadcast::Receiver<FlowLine>>,
+    filter: Filter,
+    store: FlowStore,
+}
+
+impl FlowReader {
+    /// The next line; waits for it when following. `None`: that was all.
+    pub async fn next(&mut self) -> Option<FlowLine> {
+        if let Some(record) = self.kept.pop_front() {
+            return Some(FlowLine::Flow(record));
+        }
+        let live = self.live.as_mut()?;
+        loop {
+            match live.recv().await {
+                Ok(FlowLine::Flow(record)) if !self.filter.matches(&record) => {}
+                Ok(line) => return Some(line),
+                Err(RecvError::Lagged(lost)) => {
+                    self.store.inner().status.lost_readers += lost;
+                    return Some(FlowLine::Lost { lost, at: LostAt::Reader });
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The lines as they go over the wire: JSON, each with its newline.
+    pub fn into_json_lines(self) -> impl Stream<Item = Result<Bytes, serde_json::Error>> + Send {
+        futures::stream::unfold(self, |mut reader| async move {
+            let line = reader.next().await?;
+            let bytes = serde_json::to_vec(&line).map(|mut bytes| {
+                bytes.push(b'\n');
+                Bytes::from(bytes)
+            });
+            Some((bytes, reader))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
