@@ -1,5 +1,15 @@
 //! Policy documents in, verdicts and the rule that decided out. Pure and synchronous.
 
+pub mod compile;
 pub mod compiled;
+pub mod direction;
+pub mod http;
+pub mod identity;
 pub mod labels;
+pub mod lookup;
 pub mod model;
+mod names;
+pub mod naive;
+pub mod policy_set;
+pub mod regex;
+mod selector;

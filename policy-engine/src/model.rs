@@ -113,7 +113,7 @@ pub enum Peers {
     OneOf(Vec<Peer>),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Identities whose labels match: workloads, entities, nodes.
     Labels(Selector),
@@ -148,7 +148,7 @@ pub enum Operator {
     DoesNotExist,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FqdnSelector {
     Name(String),
     Pattern(String),

@@ -1,0 +1,221 @@
+//! From the entries that hold for a class of peers to disjoint pieces: the one place where
+//! precedence is resolved. Deny beats inspection, inspection beats a plain allow, whatever their
+//! widths; a plain allow under an inspection lets every request pass.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Signature,
+    rules::{DirectionRules, Effect, Entry, ResolvedNames},
+};
+use crate::{
+    compiled::{L4Verdict, L7Rules, Piece},
+    model::{PortRef, Protocol},
+};
+
+/// Pieces with entries by number, so that equal classes are found by hashing.
+pub(super) type Flattened = Vec<RawPiece>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RawPiece {
+    protocol: Option<Protocol>,
+    first: u16,
+    last: u16,
+    verdict: RawVerdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum RawVerdict {
+    Deny(u32),
+    Allow(u32),
+    Redirect(RawRules),
+}
+
+/// The inspecting entries, and the first plain allow.
+type RawRules = (Vec<u32>, Option<u32>);
+
+/// Remembers L7 rule sets, so that classes share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Flattener {
+    l7: HashMap<RawRules, Arc<L7Rules>>,
+}
+
+/// The entries that hold at one point, by kind.
+#[derive(Clone, Default)]
+struct Active {
+    deny: BTreeSet<u32>,
+    inspect: BTreeSet<u32>,
+    allow: BTreeSet<u32>,
+}
+
+impl Active {
+    fn of_kind(&mut self, effect: &Effect) -> &mut BTreeSet<u32> {
+        match effect {
+            Effect::Deny => &mut self.deny,
+            Effect::Inspect(_) => &mut self.inspect,
+            Effect::Allow => &mut self.allow,
+        }
+    }
+
+    fn verdict(&self) -> Option<RawVerdict> {
+        if let Some(rule) = self.deny.first() {
+            return Some(RawVerdict::Deny(*rule));
+        }
+        if !self.inspect.is_empty() {
+            let rules = self.inspect.iter().copied().collect();
+            return Some(RawVerdict::Redirect((rules, self.allow.first().copied())));
+        }
+        self.allow.first().map(|rule| RawVerdict::Allow(*rule))
+    }
+}
+
+impl Flattener {
+    pub(super) fn flatten(&self, rules: &DirectionRules, signature: &Signature) -> Flattened {
+        let mut holding: Vec<u32> = rules.everyone.clone();
+        for peer in &signature.peers {
+            holding.extend_from_slice(&rules.peers[*peer as usize].1);
+        }
+        holding.sort_unstable();
+        holding.dedup();
+
+        let mut wide = Active::default();
+        let mut spans: BTreeMap<Protocol, Vec<Span>> = BTreeMap::new();
+        for index in holding {
+            let entry = &rules.entries[index as usize];
+            if entry.ports.is_none() {
+                wide.of_kind(&entry.effect).insert(index);
+            } else {
+                add_spans(index, entry, &signature.named_ports, &mut spans);
+            }
+        }
+        let wide_verdict = wide.verdict();
+        let mut flattened = Vec::new();
+        if let Some(verdict) = &wide_verdict {
+            let verdict = verdict.clone();
+            flattened.push(RawPiece { protocol: None, first: 0, last: u16::MAX, verdict });
+        }
+        for (protocol, spans) in spans {
+            sweep(protocol, &spans, rules, &wide, wide_verdict.as_ref(), &mut flattened);
+        }
+        flattened
+    }
+
+    pub(super) fn pieces(&mut self, rules: &DirectionRules, flattened: &Flattened) -> Vec<Piece> {
+        let piece = |raw: &RawPiece| Piece {
+            protocol: raw.protocol,
+            first: raw.first,
+            last: raw.last,
+            verdict: match &raw.verdict {
+                RawVerdict::Deny(rule) => L4Verdict::Deny { rule: origin(rules, *rule) },
+                RawVerdict::Allow(rule) => L4Verdict::Allow { rule: origin(rules, *rule) },
+                RawVerdict::Redirect(raw) => {
+                    let l7 = self.l7.entry(raw.clone()).or_insert_with(|| Arc::new(l7_rules(rules, raw)));
+                    L4Verdict::Redirect { rule: origin(rules, raw.0[0]), l7: l7.clone() }
+                }
+            },
+        };
+        flattened.iter().map(piece).collect()
+    }
+}
+
+fn origin(rules: &DirectionRules, entry: u32) -> Arc<crate::model::Origin> {
+    rules.entries[entry as usize].origin.clone()
+}
+
+fn l7_rules(rules: &DirectionRules, (inspecting, any): &RawRules) -> L7Rules {
+    let http = inspecting.iter().flat_map(|entry| match &rules.entries[*entry as usize].effect {
+        Effect::Inspect(http) => http.as_slice(),
+        Effect::Deny | Effect::Allow => &[],
+    });
+    L7Rules { http: http.cloned().collect(), any: any.map(|entry| origin(rules, entry)) }
+}
+
+/// Ports `first..=last` for which an entry holds.
+struct Span {
+    entry: u32,
+    first: u16,
+    last: u16,
+}
+
+fn add_spans(index: u32, entry: &Entry, names: &ResolvedNames, spans: &mut BTreeMap<Protocol, Vec<Span>>) {
+    let mut by_protocol: BTreeMap<Protocol, Vec<(u16, u16)>> = BTreeMap::new();
+    for port in entry.ports.iter().flatten() {
+        let range = match &port.port {
+            PortRef::Range(first, last) => Some((*first, *last)),
+            PortRef::Named(name) => names
+                .iter()
+                .find(|(n, protocol, _)| n == name && *protocol == port.protocol)
+                .map(|(_, _, number)| (*number, *number)),
+        };
+        by_protocol.entry(port.protocol).or_default().extend(range);
+    }
+    for (protocol, mut ranges) in by_protocol {
+        ranges.sort_unstable();
+        let mut merged: Vec<(u16, u16)> = Vec::new();
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some((_, end)) if first <= *end => *end = (*end).max(last),
+                _ => merged.push((first, last)),
+            }
+        }
+        let span = |(first, last)| Span { entry: index, first, last };
+        spans.entry(protocol).or_default().extend(merged.into_iter().map(span));
+    }
+}
+
+/// Walks the ports upwards from one change of the active entries to the next.
+fn sweep(
+    protocol: Protocol,
+    spans: &[Span],
+    rules: &DirectionRules,
+    wide: &Active,
+    wide_verdict: Option<&RawVerdict>,
+    flattened: &mut Flattened,
+) {
+    // u32: the end of a span that reaches port 65535 is 65536.
+    let mut changes: BTreeMap<u32, Vec<(u32, bool)>> = BTreeMap::new();
+    for span in spans {
+        changes.entry(u32::from(span.first)).or_default().push((span.entry, true));
+        changes.entry(u32::from(span.last) + 1).or_default().push((span.entry, false));
+    }
+    let mut active = wide.clone();
+    let starts: Vec<u32> = changes.keys().copied().collect();
+    let mut open: Option<RawPiece> = None;
+    for (position, start) in starts.iter().enumerate() {
+        for (entry, begins) in &changes[start] {
+            let kind = active.of_kind(&rules.entries[*entry as usize].effect);
+            if *begins {
+                kind.insert(*entry);
+            } else {
+                kind.remove(entry);
+            }
+        }
+        let verdict = active.verdict();
+        // Beyond the last change only the wide entries hold.
+        let (Some(end), Some(first)) = (starts.get(position + 1), u16::try_from(*start).ok()) else {
+            break;
+        };
+        let last = (end - 1) as u16;
+        match (&mut open, verdict) {
+            (Some(piece), Some(verdict))
+                if piece.verdict == verdict && u32::from(piece.last) + 1 == *start =>
+            {
+                piece.last = last;
+            }
+            (_, verdict) => {
+                flattened.extend(open.take());
+                // What the piece for all protocols says anyway needs no piece of its own.
+                open = verdict.filter(|verdict| Some(verdict) != wide_verdict).map(|verdict| RawPiece {
+                    protocol: Some(protocol),
+                    first,
+                    last,
+                    verdict,
+                });
+            }
+        }
+    }
+    flattened.extend(open);
+}
