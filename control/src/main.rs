@@ -6,5 +6,7 @@
 mod api;
 mod cli;
 mod flows;
+mod proxy_link;
+mod proxy_process;
 
 fn main() {}

@@ -30,9 +30,6 @@ struct Inner {
     capacity: usize,
     live: broadcast::Sender<FlowLine>,
     status: FlowsStatus,
-    /// The last total that each source reported.
-    kernel_total: u64,
-    proxy_total: u64,
 }
 
 impl Default for FlowStore {
@@ -48,8 +45,6 @@ impl FlowStore {
             capacity,
             live: broadcast::Sender::new(behind),
             status: FlowsStatus::default(),
-            kernel_total: 0,
-            proxy_total: 0,
         })))
     }
 
@@ -72,22 +67,18 @@ impl FlowStore {
         let _ = inner.live.send(FlowLine::Flow(record));
     }
 
-    /// Tells how many records a source has lost in all; the difference to its last total is counted
-    /// and shown to followers. A total below the last one is a new count (the source was restarted).
-    pub fn lost_total(&self, at: LostAt, total: u64) {
-        let mut inner = self.inner();
-        let inner = &mut *inner;
-        let (last, sum) = match at {
-            LostAt::Kernel => (&mut inner.kernel_total, &mut inner.status.lost_kernel),
-            LostAt::Proxy => (&mut inner.proxy_total, &mut inner.status.lost_proxy),
-            LostAt::Reader => return,
-        };
-        let lost = total.checked_sub(*last).unwrap_or(total);
-        *last = total;
-        if lost > 0 {
-            *sum += lost;
-            let _ = inner.live.send(FlowLine::Lost { lost, at });
+    /// Counts `lost` records that never came, and shows the gap to followers.
+    pub fn lost(&self, at: LostAt, lost: u64) {
+        if lost == 0 {
+            return;
         }
+        let mut inner = self.inner();
+        match at {
+            LostAt::Kernel => inner.status.lost_kernel += lost,
+            LostAt::Proxy => inner.status.lost_proxy += lost,
+            LostAt::Reader => inner.status.lost_readers += lost,
+        }
+        let _ = inner.live.send(FlowLine::Lost { lost, at });
     }
 
     #[must_use]

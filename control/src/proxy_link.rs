@@ -1,0 +1,247 @@
+//! The agent's side of the link to the proxy (`proxy/proto/link.proto`).
+//!
+//! The link keeps a full copy of what the proxy judges by, sends changes, and waits until every
+//! connected proxy judges by them. While a new proxy takes over from an old one both are connected
+//! and both get every change; the newest is the one whose health is shown.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use tektin_proxy::link_proto::{
+    Drain, FromAgent, PolicyUpdate, from_agent, proxy_link_server::ProxyLinkServer,
+};
+use tokio::{net::UnixListener, sync::watch};
+use tokio_stream::wrappers::UnixListenerStream;
+
+use crate::{
+    api::ProxyHealth,
+    flows::{FlowStore, Resolve},
+};
+
+mod peer;
+mod session;
+mod state;
+
+pub use peer::PeerError;
+use session::{Answer, Service, Session};
+use state::State;
+pub use state::StateError;
+
+/// How long a proxy may take until all its threads judge by a new revision.
+const ACK_TIMEOUT: Duration = Duration::from_secs(15);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("cannot serve the proxy's link at {path}: {source}")]
+    Bind { path: String, source: io::Error },
+    #[error(transparent)]
+    Update(#[from] StateError),
+    #[error("the proxy (process {pid}) refused policy revision {revision}: {reason}")]
+    Refused { pid: u32, revision: u32, reason: String },
+}
+
+/// Who judges by a published revision.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// Every connected proxy.
+    Acked,
+    /// None is connected; the next one gets it before anything else.
+    NoProxy,
+}
+
+/// The link. Clones are the same link.
+#[derive(Clone)]
+pub struct ProxyLink(Arc<Shared>);
+
+struct Shared {
+    /// `None` until the first publication. Held while a change is under way, so that a proxy which
+    /// connects meanwhile gets the state before or after it, never half of it.
+    state: tokio::sync::Mutex<Option<State>>,
+    /// Oldest first.
+    sessions: Mutex<Vec<Arc<Session>>>,
+    connected: watch::Sender<usize>,
+    /// Records that each proxy process said it had lost.
+    lost_totals: Mutex<HashMap<i32, u64>>,
+    flows: FlowStore,
+    resolve: Arc<dyn Resolve>,
+    ack_timeout: Duration,
+}
+
+impl ProxyLink {
+    /// Listens at `path` (0600; a socket that is left there from before is replaced) and serves
+    /// until the runtime ends.
+    pub async fn serve(path: &Path, flows: FlowStore, resolve: Arc<dyn Resolve>) -> Result<Self, LinkError> {
+        Self::serve_with(path, flows, resolve, ACK_TIMEOUT).await
+    }
+
+    async fn serve_with(
+        path: &Path,
+        flows: FlowStore,
+        resolve: Arc<dyn Resolve>,
+        ack_timeout: Duration,
+    ) -> Result<Self, LinkError> {
+        let listener =
+            bind(path).map_err(|source| LinkError::Bind { path: path.display().to_string(), source })?;
+        let shared = Arc::new(Shared {
+            state: tokio::sync::Mutex::new(None),
+            sessions: Mutex::default(),
+            connected: watch::Sender::new(0),
+            lost_totals: Mutex::default(),
+            flows,
+            resolve,
+            ack_timeout,
+        });
+        let incoming = UnixListenerStream::new(listener).filter_map(|stream| async {
+            let stream = stream.inspect_err(|error| tracing::warn!(%error, "link: accept failed")).ok()?;
+            match peer::check(&stream) {
+                Ok(()) => Some(Ok::<_, io::Error>(stream)),
+                Err(error) => {
+                    tracing::warn!(%error, "link: peer turned away");
+                    None
+                }
+            }
+        });
+        // A proxy that was away sends its buffered records in large batches.
+        let service = ProxyLinkServer::new(Service(shared.clone())).max_decoding_message_size(64 << 20);
+        tokio::spawn(async move {
+            let server = tonic::transport::Server::builder()
+                .http2_keepalive_interval(Some(Duration::from_secs(10)))
+                .serve_with_incoming(service, Box::pin(incoming));
+            if let Err(error) = server.await {
+                tracing::error!(%error, "link: server ended");
+            }
+        });
+        Ok(Self(shared))
+    }
+
+    /// Puts a change in force in every connected proxy. On an error nothing has changed: proxies
+    /// that had taken the change are disconnected and get the old state when they dial again.
+    pub async fn publish(&self, update: PolicyUpdate) -> Result<Published, LinkError> {
+        let mut state = self.0.state.lock().await;
+        let next = State::after(state.as_ref(), &update)?;
+        let revision = update.revision;
+        let sessions = self.0.sessions().clone();
+        let message = FromAgent { kind: Some(from_agent::Kind::Policy(update)) };
+        for session in &sessions {
+            session.send(message.clone()).await;
+        }
+        let answers = futures::future::join_all(
+            sessions.iter().map(|session| session.answer_to(revision, self.0.ack_timeout)),
+        )
+        .await;
+
+        let mut refusal = None;
+        let mut acked = 0;
+        for (session, answer) in sessions.iter().zip(&answers) {
+            match answer {
+                Answer::Acked => acked += 1,
+                Answer::Refused(reason) => refusal = Some((session.pid(), reason.clone())),
+                Answer::Gone => {}
+                // It would go on judging by the old policy for as long as it hangs.
+                Answer::TimedOut => {
+                    tracing::error!(
+                        pid = session.pid(),
+                        revision,
+                        "proxy did not take the policy in time: killed"
+                    );
+                    session.kill();
+                    self.0.remove(session.id);
+                }
+            }
+        }
+        if let Some((pid, reason)) = refusal {
+            for (session, answer) in sessions.iter().zip(&answers) {
+                if matches!(answer, Answer::Acked) {
+                    session.disconnect();
+                    self.0.remove(session.id);
+                }
+            }
+            return Err(LinkError::Refused { pid, revision, reason });
+        }
+        *state = Some(next);
+        Ok(if acked > 0 { Published::Acked } else { Published::NoProxy })
+    }
+
+    /// Waits until a proxy is connected; false after `timeout`.
+    pub async fn connected(&self, timeout: Duration) -> bool {
+        let mut connected = self.0.connected.subscribe();
+        tokio::time::timeout(timeout, connected.wait_for(|count| *count > 0)).await.is_ok_and(|ok| ok.is_ok())
+    }
+
+    /// Waits until the process `pid` is connected; its version, or `None` after `timeout`.
+    pub async fn version_of(&self, pid: u32, timeout: Duration) -> Option<String> {
+        let mut connected = self.0.connected.subscribe();
+        let version = async {
+            loop {
+                let version =
+                    self.0.sessions().iter().find(|s| s.pid() == pid).map(|s| s.version().to_owned());
+                if version.is_some() || connected.changed().await.is_err() {
+                    return version;
+                }
+            }
+        };
+        tokio::time::timeout(timeout, version).await.ok().flatten()
+    }
+
+    /// Asks every connected proxy but `keep` to finish what is open and to end after `seconds`.
+    pub async fn drain_all_but(&self, keep: u32, seconds: u32) {
+        let sessions = self.0.sessions().clone();
+        for session in sessions.iter().filter(|session| session.pid() != keep) {
+            tracing::info!(pid = session.pid(), seconds, "draining proxy");
+            session.send(FromAgent { kind: Some(from_agent::Kind::Drain(Drain { seconds })) }).await;
+        }
+    }
+
+    /// The newest proxy's state.
+    #[must_use]
+    pub fn health(&self) -> ProxyHealth {
+        let sessions = self.0.sessions();
+        sessions.last().map_or_else(ProxyHealth::default, |newest| ProxyHealth {
+            links: sessions.len(),
+            ..newest.health()
+        })
+    }
+}
+
+impl Shared {
+    fn sessions(&self) -> MutexGuard<'_, Vec<Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost_totals(&self) -> MutexGuard<'_, HashMap<i32, u64>> {
+        self.lost_totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, session: Arc<Session>) {
+        let mut sessions = self.sessions();
+        sessions.push(session);
+        self.connected.send_replace(sessions.len());
+    }
+
+    fn remove(&self, id: u64) {
+        let mut sessions = self.sessions();
+        sessions.retain(|session| session.id != id);
+        self.connected.send_replace(sessions.len());
+    }
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! One connected proxy.
+
+use std::{
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::Stream;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tektin_proxy::link_proto::{
+    Ack, FromAgent, FromProxy, Hello, Records, from_agent, from_proxy, proxy_link_server,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
+
+use super::Shared;
+use crate::{
+    api::{LostAt, ProxyHealth},
+    flows,
+};
+
+/// How long a proxy may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages that may wait for a proxy that reads slowly.
+const QUEUE: usize = 64;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What a proxy made of a revision.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Acked,
+    Refused(String),
+    /// The connection ended.
+    Gone,
+    TimedOut,
+}
+
+pub struct Session {
+    pub id: u64,
+    hello: Hello,
+    /// Of the process that the kernel says is at the other end.
+    pidfd: Option<OwnedFd>,
+    pid: u32,
+    to_proxy: mpsc::Sender<Result<FromAgent, Status>>,
+    /// The newest acknowledgement.
+    acked: watch::Sender<Ack>,
+    ended: watch::Sender<bool>,
+    health: Mutex<ProxyHealth>,
+}
+
+impl Session {
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.hello.version
+    }
+
+    /// Queues a message. A proxy that is gone or does not read shows when its answer is missing.
+    pub async fn send(&self, message: FromAgent) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.to_proxy.send(Ok(message))).await;
+    }
+
+    pub async fn answer_to(&self, revision: u32, timeout: Duration) -> Answer {
+        let mut acked = self.acked.subscribe();
+        let mut ended = self.ended.subscribe();
+        let wait = async {
+            tokio::select! {
+                ack = acked.wait_for(|ack| ack.revision == revision) => match ack {
+                    Ok(ack) if ack.error.is_empty() => Answer::Acked,
+                    Ok(ack) => Answer::Refused(ack.error.clone()),
+                    Err(_) => Answer::Gone,
+                },
+                _ = ended.wait_for(|ended| *ended) => Answer::Gone,
+            }
+        };
+        tokio::time::timeout(timeout, wait).await.unwrap_or(Answer::TimedOut)
+    }
+
+    /// Ends the connection; the proxy dials again.
+    pub fn disconnect(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Ends the process (unless it is this one) and the connection.
+    pub fn kill(&self) {
+        self.disconnect();
+        if self.pid == std::process::id() {
+            return;
+        }
+        if let Some(pidfd) = &self.pidfd
+            && let Err(error) = pidfd_send_signal(pidfd, Signal::KILL)
+        {
+            tracing::warn!(%error, pid = self.pid, "cannot kill the proxy");
+        }
+    }
+
+    #[must_use]
+    pub fn health(&self) -> ProxyHealth {
+        let revision = match &*self.acked.borrow() {
+            ack if ack.error.is_empty() => Some(ack.revision),
+            _ => None,
+        };
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(revision) = revision {
+            health.revision = revision;
+        }
+        ProxyHealth {
+            connected: true,
+            pid: self.pid,
+            version: self.hello.version.clone(),
+            threads: self.hello.threads,
+            ..health.clone()
+        }
+    }
+
+    fn change_health(&self, change: impl FnOnce(&mut ProxyHealth)) {
+        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The gRPC service.
+pub struct Service(pub Arc<Shared>);
+
+#[tonic::async_trait]
+impl proxy_link_server::ProxyLink for Service {
+    type ConnectStream = Pin<Box<dyn Stream<Item = Result<FromAgent, Status>> + Send>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<FromProxy>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let pid = request
+            .extensions()
+            .get::<UdsConnectInfo>()
+            .and_then(|info| info.peer_cred?.pid())
+            .ok_or_else(|| Status::unauthenticated("no peer credentials"))?;
+        let (to_proxy, from_agent) = mpsc::channel(QUEUE);
+        // The answer must not wait for the proxy's first message, nor that for the answer.
+        tokio::spawn(serve(self.0.clone(), request.into_inner(), to_proxy, pid));
+        Ok(Response::new(Box::pin(ReceiverStream::new(from_agent))))
+    }
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    mut inbound: Streaming<FromProxy>,
+    to_proxy: mpsc::Sender<Result<FromAgent, Status>>,
+    pid: i32,
+) {
+    let hello = match tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await {
+        Ok(Ok(Some(FromProxy { kind: Some(from_proxy::Kind::Hello(hello)) }))) => hello,
+        _ => {
+            tracing::warn!(pid, "link: peer did not say hello");
+            return;
+        }
+    };
+    let (ended, mut disconnected) = watch::channel(false);
+    let session = Arc::new(Session {
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        hello,
+        pidfd: Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
+        pid: pid.unsigned_abs(),
+        to_proxy,
+        acked: watch::Sender::new(Ack::default()),
+        ended,
+        health: Mutex::default(),
+    });
+    {
+        let state = shared.state.lock().await;
+        if let Some(state) = &*state {
+            session.send(FromAgent { kind: Some(from_agent::Kind::Policy(state.as_full_update())) }).await;
+        }
+        shared.add(session.clone());
+    }
+    let hello = &session.hello;
+    tracing::info!(pid, version = hello.version, threads = hello.threads, "proxy connected");
+
+    // By process, so that a proxy that dials again is not counted twice.
+    let mut lost_total = shared.lost_totals().get(&pid).copied().unwrap_or(0);
+    loop {
+        let message = tokio::select! {
+            message = inbound.message() => message,
+            _ = disconnected.wait_for(|ended| *ended) => break,
+        };
+        match message {
+            Ok(Some(FromProxy { kind: Some(kind) })) => handle(&shared, &session, kind, &mut lost_total),
+            Ok(Some(FromProxy { kind: None })) => {}
+            Ok(None) => break,
+            Err(status) => {
+                tracing::debug!(pid, %status, "link: stream broke off");
+                break;
+            }
+        }
+    }
+    // Whoever waits for an answer of this proxy learns that none will come.
+    session.disconnect();
+    shared.remove(session.id);
+    shared.lost_totals().insert(pid, lost_total);
+    tracing::info!(pid, "proxy disconnected");
+}
+
+fn handle(shared: &Shared, session: &Session, message: from_proxy::Kind, lost_total: &mut u64) {
+    match message {
+        from_proxy::Kind::Hello(_) => tracing::debug!(pid = session.pid, "link: second hello"),
+        from_proxy::Kind::Ack(ack) => {
+            if !ack.error.is_empty() {
+                tracing::error!(
+                    pid = session.pid,
+                    revision = ack.revision,
+                    error = ack.error,
+                    "proxy refused policy"
+                );
+            }
+            session.acked.send_replace(ack);
+        }
+        from_proxy::Kind::Records(Records { records, lost_total: total }) => {
+            for record in &records {
+                shared.flows.push(flows::proxy::record(record, &*shared.resolve));
+            }
+            shared.flows.lost(LostAt::Proxy, total.saturating_sub(*lost_total));
+            *lost_total = total.max(*lost_total);
+            session.change_health(|health| health.lost_records = total);
+        }
+        from_proxy::Kind::Health(health) => session.change_health(|shown| {
+            shown.connections_open = health.connections_open;
+            shown.connections_total = health.connections_total;
+            shown.requests_allowed = health.requests_allowed;
+            shown.requests_denied = health.requests_denied;
+            shown.requests_refused = health.requests_refused;
+            shown.upstream_failures = health.upstream_failures;
+            shown.rss_bytes = health.rss_bytes;
+        }),
+    }
+}
