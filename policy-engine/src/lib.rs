@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod compiled;
 pub mod direction;
+pub mod documents;
 pub mod http;
 pub mod identity;
 pub mod labels;

@@ -1,0 +1,145 @@
+//! Text to JSON values: YAML (of which JSON is a part), one value a document.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// One document of a text: its first line and what it says.
+pub(super) struct Chunk {
+    /// Counted from 1.
+    pub(super) line: usize,
+    pub(super) value: Result<Value, SyntaxError>,
+}
+
+pub(super) struct SyntaxError {
+    pub(super) line: usize,
+    pub(super) column: Option<usize>,
+    pub(super) reason: String,
+}
+
+/// Cuts a text at its `---` lines, so that a broken document spoils no other, and reads each part.
+/// Documents without content are left out.
+pub(super) fn read(text: &str) -> Vec<Chunk> {
+    // A byte order mark is no part of the first key.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut chunks = Vec::new();
+    let mut first_line = 1;
+    let mut start = 0;
+    let mut offset = 0;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if offset > start && is_separator(line) {
+            read_part(&text[start..offset], first_line, &mut chunks);
+            start = offset;
+            first_line = number + 1;
+        }
+        offset += line.len();
+    }
+    read_part(&text[start..], first_line, &mut chunks);
+    chunks
+}
+
+fn is_separator(line: &str) -> bool {
+    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+fn read_part(part: &str, first_line: usize, chunks: &mut Vec<Chunk>) {
+    for document in serde_norway::Deserializer::from_str(part) {
+        match Strict::deserialize(document) {
+            Ok(Strict(Value::Null)) => {}
+            Ok(Strict(value)) => chunks.push(Chunk { line: first_line, value: Ok(value) }),
+            Err(error) => {
+                let place = error.location();
+                let line = first_line + place.as_ref().map_or(0, |p| p.line().saturating_sub(1));
+                let column = place.as_ref().map(serde_norway::Location::column);
+                let reason = without_place(&error.to_string());
+                let value = Err(SyntaxError { line, column, reason });
+                chunks.push(Chunk { line: first_line, value });
+                // The reader cannot find its way back after an error.
+                return;
+            }
+        }
+    }
+}
+
+/// The library's message counts lines from the document's start; ours are the file's.
+fn without_place(message: &str) -> String {
+    match message.find(" at line ") {
+        Some(end) => message[..end].to_owned(),
+        None => message.to_owned(),
+    }
+}
+
+/// A JSON value in which no key stands twice.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a plain YAML value (no tags)")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        serde_json::Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom(format!("{value} has no meaning here")))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Strict(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(Strict(key)) = entries.next_key()? {
+            let key = match key {
+                Value::String(key) => key,
+                Value::Bool(_) | Value::Number(_) => key.to_string(),
+                _ => return Err(de::Error::custom("a key must be a plain word")),
+            };
+            if map.contains_key(&key) {
+                return Err(de::Error::custom(format!("the key {key:?} stands twice")));
+            }
+            let Strict(value) = entries.next_value()?;
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
