@@ -5,8 +5,11 @@
 
 mod api;
 mod cli;
+mod config;
 mod flows;
 mod proxy_link;
 mod proxy_process;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

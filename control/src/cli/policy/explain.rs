@@ -1,0 +1,116 @@
+//! `tektin policy explain`.
+
+use clap::Args;
+
+use crate::{
+    api::{DirectionExplanation, ExplainRequest, Explanation, HttpRequest, route},
+    cli::{
+        client::Client,
+        error::CliError,
+        output::{Format, Out, Tone, cell, toned},
+    },
+    flows::record::Action,
+};
+
+/// Which rule decides, and why the others do not
+///
+/// Asks the policy in force about a packet, or with --method or --path about an HTTP request. An end
+/// is an endpoint (NAME or NAMESPACE/NAME), an address, a prefix, or an entity such as world.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit codes:
+  0  answered, whatever the verdict
+  1  not answered; the reason is on standard error
+
+Examples:
+  tektin policy explain --from client --to web --port 80/TCP
+  tektin policy explain --from client --to web --port 80/TCP --method DELETE --path /v1/orders
+  tektin policy explain --from world --to 10.244.0.7 --port 8/ICMP --output json")]
+pub struct Explain {
+    /// Who sends
+    #[arg(long, value_name = "END")]
+    from: String,
+    /// Who receives
+    #[arg(long, value_name = "END")]
+    to: String,
+    /// Number or name, and protocol; without it any port
+    #[arg(long, value_name = "PORT/PROTOCOL")]
+    port: Option<String>,
+    /// HTTP method [default with --path: GET]
+    #[arg(long, requires = "port", value_name = "METHOD")]
+    method: Option<String>,
+    /// HTTP path with its query [default with --method: /]
+    #[arg(long, requires = "port", value_name = "PATH")]
+    path: Option<String>,
+    /// HTTP host
+    #[arg(long, requires = "port", value_name = "HOST")]
+    host: Option<String>,
+    /// HTTP header; repeatable
+    #[arg(long = "header", short = 'H', requires = "port", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').or_else(|| text.split_once('=')).ok_or("write NAME: VALUE")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+impl Explain {
+    pub async fn run(self, client: &Client, out: &Out) -> Result<(), CliError> {
+        let request = self.into_request();
+        let explanation: Explanation = client.post(route::EXPLAIN, &request).await?;
+        match out.format {
+            Format::Json => out.json(&explanation),
+            Format::Compact => out.line(&format!("{}\t{}", explanation.verdict, explanation.rule)),
+            Format::Table => show(&explanation, out),
+        }
+    }
+
+    fn into_request(self) -> ExplainRequest {
+        let is_http =
+            self.method.is_some() || self.path.is_some() || self.host.is_some() || !self.headers.is_empty();
+        ExplainRequest {
+            from: self.from,
+            to: self.to,
+            port: self.port,
+            http: is_http.then(|| HttpRequest {
+                method: self.method.unwrap_or_else(|| "GET".to_owned()),
+                path: self.path.unwrap_or_else(|| "/".to_owned()),
+                host: self.host.unwrap_or_default(),
+                headers: self.headers.into_iter().collect(),
+            }),
+        }
+    }
+}
+
+fn show(explanation: &Explanation, out: &Out) -> Result<(), CliError> {
+    let end = |end: &crate::api::explain::ExplainedEnd| {
+        cell(format!("{} (identity {}: {})", end.name, end.identity, end.labels.join(" ")))
+    };
+    let tone = match explanation.verdict {
+        Action::Deny => Tone::Bad,
+        Action::Redirect => Tone::Note,
+        Action::Allow | Action::None => Tone::Good,
+    };
+    out.item(
+        explanation,
+        vec![
+            ("From", end(&explanation.from)),
+            ("To", end(&explanation.to)),
+            ("Port", cell(&explanation.port)),
+            ("Verdict", toned(explanation.verdict, tone)),
+            ("Rule", cell(&explanation.rule)),
+            ("Revision", cell(explanation.revision)),
+        ],
+    )?;
+    direction("EGRESS of the source", &explanation.egress, out)?;
+    direction("INGRESS of the destination", &explanation.ingress, out)
+}
+
+fn direction(name: &str, answer: &DirectionExplanation, out: &Out) -> Result<(), CliError> {
+    let rule = if answer.rule.is_empty() { "not an endpoint of this node" } else { &answer.rule };
+    out.line(&format!("\n{}: {} ({rule})", out.style.heading(name), answer.action))?;
+    out.table(
+        None,
+        answer.others.iter().map(|other| vec![cell(format!("  {}", other.rule)), cell(&other.why)]),
+    )
+}
