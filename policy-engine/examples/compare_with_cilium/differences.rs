@@ -1,0 +1,97 @@
+//! What counts as a difference, and which ones are wanted.
+
+use std::collections::BTreeSet;
+
+use policy_engine::{
+    compiled::L7Rules,
+    documents::{Parsed, parse_value},
+    test_file::Row,
+};
+use serde_json::Value;
+
+use super::oracle::Answer;
+
+pub(crate) struct Difference {
+    /// The reason why Tektin differs on purpose.
+    pub(crate) wanted: Option<&'static str>,
+    pub(crate) text: String,
+}
+
+impl Difference {
+    /// One side refuses a document.
+    pub(crate) fn refusal(cilium: Option<&str>, tektin: Option<&str>) -> Self {
+        let text = match (cilium, tektin) {
+            (Some(reason), _) => format!("only Cilium refuses: {reason}"),
+            (None, reason) => format!("only Tektin refuses: {}", reason.unwrap_or_default()),
+        };
+        Self { wanted: None, text }
+    }
+}
+
+/// Why Tektin refuses a document; `None`: it does not.
+pub(crate) fn refused_by_tektin(document: &Value) -> Option<String> {
+    parse_value(document, 1).into_iter().find_map(|parsed| match parsed {
+        Parsed::Invalid(error) => Some(error.to_string()),
+        Parsed::Policy(_) | Parsed::Skipped { .. } => None,
+    })
+}
+
+pub(crate) fn compare(cilium: &Answer, tektin: &Row) -> Option<Difference> {
+    let flow = format!("{} -> {} {}", tektin.from, tektin.to, tektin.port);
+    if (&cilium.from, &cilium.to, &cilium.port) != (&tektin.from, &tektin.to, &tektin.port) {
+        let text = format!("{flow}: the answers are out of step");
+        return Some(Difference { wanted: None, text });
+    }
+    if cilium.verdict == "error" {
+        // Two parsers on one port: Cilium computes no policy at all for the workload, Tektin has
+        // requests match a rule of their own protocol.
+        let two_parsers = cilium.error.contains("cannot merge conflicting L7 parsers");
+        let text = format!("{flow}: Cilium fails ({}), Tektin says {}", cilium.error, tektin.verdict);
+        return Some(Difference { wanted: two_parsers.then_some("two-parsers"), text });
+    }
+    let ends = |egress: &str, ingress: &str, verdict: &str| format!("{egress}/{ingress} {verdict}");
+    let (theirs, ours) = (
+        ends(&cilium.egress, &cilium.ingress, &cilium.verdict),
+        ends(tektin.egress, tektin.ingress, tektin.verdict),
+    );
+    if theirs != ours {
+        let text = format!("{flow}: Cilium {theirs}, Tektin {ours} by {}", tektin.rule);
+        return Some(Difference { wanted: None, text });
+    }
+    // The rule sets mean nothing where the other end drops the packet.
+    let (http, http_egress) = match (cilium.egress.as_str(), cilium.ingress.as_str()) {
+        ("redirect", "redirect") => (cilium.http.as_ref(), cilium.http_egress.as_ref()),
+        (_, "redirect") => (cilium.http.as_ref(), None),
+        _ => (None, cilium.http.as_ref()),
+    };
+    for (end, theirs, ours) in
+        [("ingress", http, &tektin.ingress_l7), ("egress", http_egress, &tektin.egress_l7)]
+    {
+        let theirs: BTreeSet<String> = theirs.into_iter().flatten().map(Value::to_string).collect();
+        let ours = ours.as_deref().map(request_rules).unwrap_or_default();
+        if theirs != ours {
+            let text = format!("{flow}: {end} requests: Cilium {theirs:?}, Tektin {ours:?}");
+            return Some(Difference { wanted: None, text });
+        }
+    }
+    None
+}
+
+/// The rules as the oracle prints them; `{}` is any request. Empty where no rule is about HTTP.
+fn request_rules(l7: &L7Rules) -> BTreeSet<String> {
+    let mut rules: BTreeSet<String> = l7
+        .http
+        .iter()
+        .map(|rule| {
+            let fields = [("host", &rule.host), ("method", &rule.method), ("path", &rule.path)];
+            let given = fields.into_iter().filter_map(|(name, value)| {
+                value.as_ref().map(|value| (name.to_owned(), Value::String(value.clone())))
+            });
+            Value::Object(given.collect()).to_string()
+        })
+        .collect();
+    if l7.any.is_some() && !rules.is_empty() {
+        rules.insert("{}".to_owned());
+    }
+    rules
+}

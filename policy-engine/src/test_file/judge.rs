@@ -1,0 +1,148 @@
+//! One test at a time through the compiled form.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    Row, TestFileError,
+    format::{self, Http, Test},
+    world::{End, World},
+};
+use crate::{
+    compile::compile,
+    compiled::{DirectionPolicy, L4Verdict, L7Rules, SubjectPolicy},
+    direction::Direction,
+    http::{HttpRequest, HttpRuleSpec, HttpRules, HttpVerdict},
+    model::{Origin, Protocol},
+    policy_set::PolicySet,
+};
+
+pub(super) struct Judge<'a> {
+    policies: &'a PolicySet,
+    world: &'a World,
+    compiled: HashMap<u32, SubjectPolicy>,
+}
+
+/// What one end says about the flow, and about the request if there is one.
+struct Answer {
+    l4: &'static str,
+    request: &'static str,
+    rule: String,
+    l7: Option<Arc<L7Rules>>,
+}
+
+impl Answer {
+    fn l4(answer: &'static str, rule: String) -> Self {
+        Self { l4: answer, request: answer, rule, l7: None }
+    }
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(policies: &'a PolicySet, world: &'a World) -> Self {
+        Self { policies, world, compiled: HashMap::new() }
+    }
+
+    pub(super) fn row(&mut self, index: usize, test: &Test) -> Result<Row, TestFileError> {
+        let place = |field: &str| format!("tests[{index}].{field}");
+        let (protocol, port, port_text) = format::port(&test.port, &place("port"))?;
+        let end = |field: &str, text: &str| {
+            let unknown = format!("{text} is no endpoint of this file, no entity, no address and no CIDR");
+            self.world.end(text).ok_or_else(|| TestFileError::format(place(field), unknown))
+        };
+        let (from, to) = (end("from", &test.from)?, end("to", &test.to)?);
+        let http = test.http.as_ref();
+        let egress = self.ask(&from, Direction::Egress, &to, protocol, port, http, &place)?;
+        let ingress = self.ask(&to, Direction::Ingress, &from, protocol, port, http, &place)?;
+        let (verdict, rule) = combine(&egress, &ingress);
+        let expect = test.expect.map(|expect| expect.name());
+        Ok(Row {
+            name: test.name.clone(),
+            from: test.from.clone(),
+            to: test.to.clone(),
+            port: port_text,
+            egress: egress.l4,
+            ingress: ingress.l4,
+            verdict,
+            rule,
+            expect: expect.map(str::to_owned),
+            ok: expect.map(|expect| expect == verdict),
+            egress_l7: egress.l7,
+            ingress_l7: ingress.l7,
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn ask(
+        &mut self,
+        subject: &End,
+        direction: Direction,
+        peer: &End,
+        protocol: Protocol,
+        port: u16,
+        http: Option<&Http>,
+        place: &impl Fn(&str) -> String,
+    ) -> Result<Answer, TestFileError> {
+        if !subject.policed {
+            return Ok(Answer::l4("none", String::new()));
+        }
+        let policy = self
+            .compiled
+            .entry(subject.identity.id)
+            .or_insert_with(|| compile(self.policies, &subject.identity, &self.world.identities).policy);
+        let policy = match direction {
+            Direction::Ingress => &policy.ingress,
+            Direction::Egress => &policy.egress,
+        };
+        let Some(policy) = policy else {
+            return Ok(Answer::l4("allow", String::new()));
+        };
+        let Some(piece) = policy.lookup(peer.identity.id, protocol, port) else {
+            return Ok(Answer::l4("deny", default_deny(policy)));
+        };
+        Ok(match &piece.verdict {
+            L4Verdict::Deny { rule } => Answer::l4("deny", rule.to_string()),
+            L4Verdict::Allow { rule } => Answer::l4("allow", rule.to_string()),
+            L4Verdict::Redirect { rule, l7 } => {
+                let mut answer = Answer::l4("redirect", rule.to_string());
+                answer.l7 = Some(l7.clone());
+                if let Some(http) = http {
+                    (answer.request, answer.rule) = judge_request(l7, rule, http)
+                        .map_err(|reason| TestFileError::format(place("http"), reason))?;
+                }
+                answer
+            }
+        })
+    }
+}
+
+fn default_deny(policy: &DirectionPolicy) -> String {
+    match policy.default_deny.first() {
+        Some(spec) => format!("{spec} (default deny)"),
+        None => "default deny".to_owned(),
+    }
+}
+
+fn judge_request(l7: &L7Rules, redirect: &Origin, http: &Http) -> Result<(&'static str, String), String> {
+    let specs: Vec<HttpRuleSpec> = l7.http.iter().map(HttpRuleSpec::from).collect();
+    let rules = HttpRules::compile(&specs).map_err(|error| error.to_string())?;
+    let request =
+        HttpRequest { method: &http.method, path: &http.path, host: &http.host, headers: &http.headers };
+    Ok(match (rules.decide(&request), &l7.any) {
+        (HttpVerdict::Allowed { rule, .. }, _) => ("allow", l7.http[rule].origin.to_string()),
+        (HttpVerdict::Denied, Some(any)) => ("allow", any.to_string()),
+        (HttpVerdict::Denied, None) => ("deny", format!("{redirect} (no rule matches the request)")),
+    })
+}
+
+/// Both ends must agree. The strongest answer decides and names its rule; where both allow, both do.
+fn combine(egress: &Answer, ingress: &Answer) -> (&'static str, String) {
+    for verdict in ["deny", "redirect"] {
+        for answer in [egress, ingress] {
+            if answer.request == verdict {
+                return (verdict, answer.rule.clone());
+            }
+        }
+    }
+    let rules: Vec<&str> =
+        [egress, ingress].map(|a| a.rule.as_str()).into_iter().filter(|r| !r.is_empty()).collect();
+    ("allow", rules.join("; "))
+}
