@@ -159,7 +159,13 @@ struct ListType<'v> {
 /// How deep lists may lie in lists; nobody needs more, and hostile input must not exhaust the stack.
 const DEEPEST: usize = 8;
 
-fn flatten(value: &Value, list: Option<ListType<'_>>, index: usize, line: Option<usize>, parsed: &mut Vec<Parsed>) {
+fn flatten(
+    value: &Value,
+    list: Option<ListType<'_>>,
+    index: usize,
+    line: Option<usize>,
+    parsed: &mut Vec<Parsed>,
+) {
     let mut work = vec![(value, list, 0)];
     let mut index = index;
     while let Some((value, list, depth)) = work.pop() {

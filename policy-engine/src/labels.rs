@@ -178,13 +178,8 @@ impl fmt::Display for Labels {
 const CILIUM_PREFIX: &str = "io.cilium.k8s";
 
 /// Keys that are part of identities although a pattern of [`IGNORED`] fits them too.
-const INCLUDED: [&str; 5] = [
-    NAMESPACE,
-    NAMESPACE_LABELS,
-    "app.kubernetes.io",
-    CLUSTER,
-    "io.cilium.k8s.policy.serviceaccount",
-];
+const INCLUDED: [&str; 5] =
+    [NAMESPACE, NAMESPACE_LABELS, "app.kubernetes.io", CLUSTER, "io.cilium.k8s.policy.serviceaccount"];
 
 /// Beginnings of keys that change too often, or say too little, to be part of an identity.
 const IGNORED: [&str; 14] = [
@@ -214,4 +209,67 @@ pub fn in_identity(key: &str) -> bool {
     let Some(ignored) = ignored.chain(beta).min() else { return true };
     let included = INCLUDED.iter().filter(|prefix| key.starts_with(**prefix)).map(|prefix| prefix.len());
     included.max().is_some_and(|included| included > ignored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn one_label() {
+        let parse = |text| Labels::parse_one(text, Source::K8s).map(|(key, value)| format!("{key}={value}"));
+        assert_eq!(parse("app=web"), Ok("k8s:app=web".to_owned()));
+        assert_eq!(parse("any:app="), Ok("app=".to_owned()));
+        assert_eq!(parse("reserved:host"), Ok("reserved:host=".to_owned()));
+        assert_eq!(parse("container:a.b/c=d"), Ok("container:a.b/c=d".to_owned()));
+        for text in ["", "=web", "app=a b", "a b=c", ":app=web", "a:b:c", "app=a=b"] {
+            let error = parse(text).expect_err(text);
+            assert!(error.to_string().contains("is no label"), "{error}");
+        }
+    }
+
+    #[test]
+    fn labels_of_a_workload() {
+        let own =
+            map(&[("app", "web"), ("pod-template-hash", "x"), ("io.cilium.k8s.policy.cluster", "mine")]);
+        let labels = Labels::workload("team", &own, &map(&[("tier", "one")]));
+        assert_eq!(
+            labels.to_string(),
+            "k8s:app=web,\
+             k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=team,\
+             k8s:io.cilium.k8s.namespace.labels.tier=one,\
+             k8s:io.cilium.k8s.policy.cluster=default,\
+             k8s:io.kubernetes.pod.namespace=team"
+        );
+        assert_eq!(Labels::reserved("host").to_string(), "reserved:host");
+    }
+
+    #[test]
+    fn labels_that_count() {
+        for key in [
+            "app",
+            "app.kubernetes.io/name",
+            NAMESPACE,
+            CLUSTER,
+            "node.kubernetes.io/x",
+            "example.com/k8s.io",
+        ] {
+            assert!(in_identity(key), "{key}");
+        }
+        for key in [
+            "kubernetes.io/os",
+            "io.kubernetes.pod.name",
+            "k8s.io/x",
+            "failure-domain.beta.kubernetes.io/zone",
+            "topology.kubernetes.io/zone",
+            "controller-revision-hash",
+            "annotation.x",
+        ] {
+            assert!(!in_identity(key), "{key}");
+        }
+    }
 }

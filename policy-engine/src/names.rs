@@ -94,7 +94,7 @@ pub(crate) fn is_service_name(name: &str) -> bool {
 pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let lower = word.to_ascii_lowercase();
     let (distance, name) = known.iter().map(|k| (edits(&lower, &k.to_ascii_lowercase()), *k)).min()?;
-    (distance <= 1 + word.len() / 4).then_some(name)
+    (distance <= (word.len() + 1) / 3).then_some(name)
 }
 
 /// Levenshtein distance, in bytes; far too long words are simply far away.
@@ -147,5 +147,6 @@ mod tests {
         assert_eq!(nearest("ingres", &known), Some("ingress"));
         assert_eq!(nearest("TOPORTS", &known), Some("toPorts"));
         assert_eq!(nearest("banana", &known), None);
+        assert_eq!(nearest("HTTP", &["TCP", "UDP", "SCTP"]), None);
     }
 }

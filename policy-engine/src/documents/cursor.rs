@@ -161,12 +161,14 @@ impl<'v> Object<'v> {
         Some(At::new(value, self.path_of(key)))
     }
 
-    /// As [`Object::get`], for a field that must be there.
+    /// As [`Object::get`], for a field that must be there and have a value.
     pub(super) fn require(&self, key: &str, f: &mut Findings) -> Option<At<'v>> {
-        if !self.has(key) {
-            f.problem(&self.path_of(key), "is missing");
+        match self.map.get(key) {
+            None => f.problem(&self.path_of(key), "is missing"),
+            Some(Value::Null) => f.problem(&self.path_of(key), "has no value; write one"),
+            Some(value) => return Some(At::new(value, self.path_of(key))),
         }
-        self.get(key, f)
+        None
     }
 
     pub(super) fn string(&self, key: &str, f: &mut Findings) -> Option<&'v str> {

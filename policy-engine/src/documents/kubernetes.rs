@@ -21,7 +21,10 @@ use crate::{
 
 pub(super) fn read(document: &At<'_>, id: &Arc<DocumentId>, f: &mut Findings) -> Option<Spec> {
     let object = document.object(&["apiVersion", "kind", "metadata", "spec"], f)?;
-    let spec_at = object.require("spec", f)?;
+    let Some(spec_at) = object.get("spec", f) else {
+        f.problem("spec", "is missing; write spec: {podSelector: {}} to isolate the whole namespace");
+        return None;
+    };
     let spec = spec_at.object(&["podSelector", "ingress", "egress", "policyTypes"], f)?;
     let mut subject = match spec.get("podSelector", f) {
         Some(pods) => selector::read(&pods, Dialect::Kubernetes, f),

@@ -43,7 +43,39 @@ fn is_separator(line: &str) -> bool {
     line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
+/// The YAML reader's time grows with the square of the depth of brackets, and it goes all the way down
+/// before it minds its own limit (128).
+const DEEPEST_BRACKETS: usize = 1000;
+
+/// The line on which more brackets are open than any document needs. What stands in quotes counts too,
+/// which is no harm at such a number.
+fn too_deep(part: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (number, line) in part.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#')) {
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > DEEPEST_BRACKETS {
+                return Some(number);
+            }
+        }
+    }
+    None
+}
+
 fn read_part(part: &str, first_line: usize, chunks: &mut Vec<Chunk>) {
+    if let Some(number) = too_deep(part) {
+        let error = SyntaxError {
+            line: first_line + number,
+            column: None,
+            reason: format!("brackets lie too deep in each other (more than {DEEPEST_BRACKETS})"),
+        };
+        chunks.push(Chunk { line: first_line, value: Err(error) });
+        return;
+    }
     for document in serde_norway::Deserializer::from_str(part) {
         match Strict::deserialize(document) {
             Ok(Strict(Value::Null)) => {}
