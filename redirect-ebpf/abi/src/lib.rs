@@ -7,4 +7,13 @@
 //! host byte order unless a field says otherwise.
 #![cfg_attr(not(test), no_std)]
 
+pub mod antispoof;
+pub mod conntrack;
+pub mod judge;
 pub mod maps;
+pub mod packet;
+
+/// Why a packet may not pass: a code of [`maps::drop`].
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropReason(pub u8);

@@ -192,7 +192,7 @@ pub const CT: &str = "ct";
 pub const CT_MAX: u32 = 262_144;
 
 /// A flow as its originator sends it. For ICMP echo `sport` is the identifier and `dport` 0; for
-/// other ICMP `sport` is 0 and `dport` the type.
+/// other ICMP `sport` is 0 and `dport` the type (256 for type 0, so that it never reads as an echo).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
@@ -282,11 +282,35 @@ pub struct FragmentKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FragmentValue {
+    /// `packet::Ports` of the first fragment: source port, or for ICMP echo the identifier.
     pub sport: u16,
+    /// Destination port, or for ICMP the type.
     pub dport: u16,
-    pub _pad: u32,
+    /// `packet::Kind` of the first fragment.
+    pub kind: u8,
+    /// Transport protocol (behind an IPv6 fragment header there may be other headers first).
+    pub proto: u8,
+    pub _pad: [u8; 2],
     /// A later fragment after this time is dropped.
     pub expires_ns: u64,
+}
+
+// --- throttle: LRU hash, dropped flow -> time of its last event ---------------------------------------------
+// Writer and reader: tc programs, for drops that leave no `ct` entry (spoofed or malformed packets
+// must not write into a flow that may be somebody else's).
+
+pub const THROTTLE: &str = "throttle";
+pub const THROTTLE_MAX: u32 = 8_192;
+
+/// Value: CLOCK_MONOTONIC ns.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ThrottleKey {
+    pub flow: FlowKey,
+    pub ifindex: u32,
+    /// `drop` code.
+    pub reason: u8,
+    pub _pad: [u8; 3],
 }
 
 // --- steered: LRU hash, flow -> why it was steered ------------------------------------------------------------
@@ -490,6 +514,7 @@ mod pod {
         VerdictKey,
         VerdictValue,
         Config,
-        Event
+        Event,
+        ThrottleKey
     );
 }

@@ -1,0 +1,104 @@
+//! Events for the agent, and the end of a packet's way through a program.
+
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use tektin_abi::{DropReason, conntrack::SECOND_NS, maps::*};
+
+use crate::{
+    maps::{EVENTS, Scratch, THROTTLE, count},
+    skb::Skb,
+};
+
+/// What a hook does with a packet.
+#[must_use]
+#[derive(Clone, Copy)]
+pub(crate) enum Action {
+    Pass,
+    /// To a local socket of the proxy: marked, and assigned where that is possible.
+    ToProxy,
+    /// Drop, and report it unless that was done within this second.
+    Drop(DropReason),
+    /// Drop; what is to be reported was.
+    DropReported(DropReason),
+    /// Drop without counting: noise.
+    Ignore,
+}
+
+/// Counts, reports and turns the action into tc's code.
+#[inline(always)]
+pub(crate) fn finish(skb: Skb, area: &mut Scratch, hook: u8, action: Action, now: u64) -> i32 {
+    match action {
+        Action::Pass => {
+            count(metric::FORWARDED);
+            // Not OK: other programs on this hook get their turn.
+            TC_ACT_UNSPEC
+        }
+        Action::ToProxy => TC_ACT_OK as i32,
+        Action::Drop(reason) => {
+            count(u32::from(reason.0));
+            report_throttled(skb, area, hook, reason, now);
+            TC_ACT_SHOT as i32
+        }
+        Action::DropReported(reason) => {
+            count(u32::from(reason.0));
+            TC_ACT_SHOT as i32
+        }
+        Action::Ignore => TC_ACT_SHOT as i32,
+    }
+}
+
+#[inline(always)]
+fn report_throttled(skb: Skb, area: &mut Scratch, hook: u8, reason: DropReason, now: u64) {
+    area.throttle.flow = area.packet.keys.forward;
+    area.throttle.ifindex = skb.ifindex();
+    area.throttle.reason = reason.0;
+    area.throttle._pad = [0; 3];
+    if let Some(last) = THROTTLE.get_ptr_mut(&area.throttle) {
+        // SAFETY: a live map value; a race costs one event more.
+        unsafe {
+            if now < *last + SECOND_NS {
+                return;
+            }
+            *last = now;
+        }
+    } else if THROTTLE.insert(&area.throttle, &now, 0).is_err() {
+        // Nowhere to remember it: better one event too many.
+    }
+    report(skb, area, hook, event_kind::DROP, reason.0, now);
+}
+
+/// Sends an event about the packet and the entry in `area`.
+#[inline(always)]
+pub(crate) fn report(skb: Skb, area: &Scratch, hook: u8, kind: u8, reason: u8, now: u64) {
+    let Some(mut slot) = EVENTS.reserve::<Event>(0) else {
+        count(metric::EVENT_LOST);
+        return;
+    };
+    let macs = skb.macs().unwrap_or([0; 12]);
+    let (packet, entry) = (&area.packet, &area.entry);
+    let event = slot.as_mut_ptr();
+    // SAFETY: the reservation is an Event's size and alignment, and every field is written.
+    unsafe {
+        (*event).time_ns = now;
+        (*event).flow = packet.keys.forward;
+        (*event).src_identity = entry.src_identity;
+        (*event).dst_identity = entry.dst_identity;
+        (*event).src_endpoint = entry.src_endpoint;
+        (*event).dst_endpoint = entry.dst_endpoint;
+        (*event).egress_rule = entry.egress_rule;
+        (*event).ingress_rule = entry.ingress_rule;
+        (*event).ifindex = skb.ifindex();
+        (*event).len = skb.len();
+        (*event).kind = kind;
+        (*event).reason = reason;
+        (*event).egress_action = entry.egress_action;
+        (*event).ingress_action = entry.ingress_action;
+        (*event).tcp_flags = packet.tcp_flags;
+        (*event).hook = hook;
+        (*event).icmp_type = packet.icmp_type;
+        (*event).icmp_code = packet.icmp_code;
+        (*event).dst_mac = [macs[0], macs[1], macs[2], macs[3], macs[4], macs[5]];
+        (*event).src_mac = [macs[6], macs[7], macs[8], macs[9], macs[10], macs[11]];
+        (*event)._pad = [0; 4];
+    }
+    slot.submit(0);
+}

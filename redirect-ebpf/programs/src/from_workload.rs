@@ -1,0 +1,52 @@
+//! tc ingress of a host-side veth: everything that a workload sends.
+
+use tektin_abi::{
+    DropReason,
+    antispoof::{self, Claim},
+    maps::{drop, hook},
+};
+
+use crate::{
+    event::{Action, finish},
+    maps::{ENDPOINTS, Scratch, now, scratch},
+    pipeline::{self, Run},
+    skb::Skb,
+};
+
+#[inline(always)]
+pub(crate) fn run(skb: Skb) -> i32 {
+    let Some(area) = scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT as i32 };
+    let now = now();
+    let action = decide(skb, area, now);
+    finish(skb, area, hook::FROM_WORKLOAD, action, now)
+}
+
+#[inline(always)]
+fn decide(skb: Skb, area: &mut Scratch, now: u64) -> Action {
+    // A mark made by the workload must mean nothing here.
+    skb.set_mark(0);
+    area.entry = Default::default();
+    let parsed = area.packet.parse(&skb, skb.ether_type());
+    // SAFETY: the agent replaces values as a whole.
+    let Some(endpoint) = (unsafe { ENDPOINTS.get(skb.ifindex()) }) else {
+        return Action::Drop(DropReason(drop::UNKNOWN_ENDPOINT));
+    };
+    area.entry.src_identity = endpoint.identity;
+    area.entry.src_endpoint = endpoint.id;
+    if skb.has_vlan() {
+        return Action::Drop(DropReason(drop::UNSUPPORTED_L3));
+    }
+    if let Err(reason) = parsed {
+        return Action::Drop(reason);
+    }
+    let Some(macs) = skb.macs() else { return Action::Drop(DropReason(drop::INVALID_PACKET)) };
+    let source = [macs[6], macs[7], macs[8], macs[9], macs[10], macs[11]];
+    match antispoof::check(&area.packet, &source, endpoint) {
+        Claim::Genuine => {}
+        Claim::Link => return Action::Pass,
+        Claim::Noise => return Action::Ignore,
+        Claim::Refused(reason) => return Action::Drop(reason),
+    }
+    let run = Run { skb, hook: hook::FROM_WORKLOAD, local: Some(endpoint), now };
+    pipeline::decide(&run, area)
+}

@@ -1,0 +1,75 @@
+//! The maps, as `tektin_abi::maps` describes them, and one per-CPU scratch area that keeps large
+//! values off the 512-octet stack.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap},
+};
+use tektin_abi::{maps::*, packet::Packet};
+
+/// Values are allocated when written: these maps are sized for the worst case.
+const NO_PREALLOC: u32 = 1;
+
+#[map(name = "ipcache")]
+pub(crate) static IPCACHE: LpmTrie<Addr, IpcacheValue> = LpmTrie::pinned(IPCACHE_MAX, NO_PREALLOC);
+#[map(name = "endpoints")]
+pub(crate) static ENDPOINTS: HashMap<u32, EndpointValue> = HashMap::pinned(ENDPOINTS_MAX, NO_PREALLOC);
+#[map(name = "policy_root")]
+pub(crate) static POLICY_ROOT: Array<PolicyRoot> = Array::pinned(ENDPOINTS_MAX, 0);
+#[map(name = "peer_class")]
+pub(crate) static PEER_CLASS: HashMap<PeerClassKey, PeerClass> = HashMap::pinned(PEER_CLASS_MAX, NO_PREALLOC);
+#[map(name = "policy")]
+pub(crate) static POLICY: LpmTrie<[u8; 12], PolicyValue> = LpmTrie::pinned(POLICY_MAX, NO_PREALLOC);
+#[map(name = "ct")]
+pub(crate) static CT: LruHashMap<FlowKey, CtValue> = LruHashMap::pinned(CT_MAX, 0);
+#[map(name = "fragments")]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::pinned(FRAGMENTS_MAX, 0);
+#[map(name = "throttle")]
+pub(crate) static THROTTLE: LruHashMap<ThrottleKey, u64> = LruHashMap::pinned(THROTTLE_MAX, 0);
+#[map(name = "steered")]
+pub(crate) static STEERED: LruHashMap<FlowKey, SteeredValue> = LruHashMap::pinned(STEERED_MAX, 0);
+#[map(name = "listeners")]
+pub(crate) static LISTENERS: SockMap = SockMap::pinned(LISTENERS_MAX, 0);
+#[map(name = "verdicts")]
+pub(crate) static VERDICTS: LruHashMap<VerdictKey, VerdictValue> = LruHashMap::pinned(VERDICTS_MAX, 0);
+#[map(name = "config")]
+pub(crate) static CONFIG: Array<Config> = Array::pinned(1, 0);
+#[map(name = "events")]
+pub(crate) static EVENTS: RingBuf = RingBuf::pinned(EVENTS_SIZE, 0);
+#[map(name = "metrics")]
+pub(crate) static METRICS: PerCpuArray<u64> = PerCpuArray::pinned(METRICS_MAX, 0);
+#[map(name = "scratch")]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// What one packet needs while it is looked at.
+///
+/// tc programs run with softirqs off and never nest, so one area a CPU serves them all. The
+/// programs that may run inside a tc program, or with softirqs on, do not touch it.
+#[repr(C, align(8))]
+pub(crate) struct Scratch {
+    pub(crate) packet: Packet,
+    /// The connection entry being made, or a copy of the one that decided.
+    pub(crate) entry: CtValue,
+    pub(crate) throttle: ThrottleKey,
+}
+
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: the area is this CPU's and no other program that uses it can run meanwhile; every bit
+    // pattern that was ever written there is a valid Scratch, and zero is one.
+    SCRATCH.get_ptr_mut(0).map(|area| unsafe { &mut *area })
+}
+
+#[inline(always)]
+pub(crate) fn count(metric: u32) {
+    if let Some(counter) = METRICS.get_ptr_mut(metric) {
+        // SAFETY: a per-CPU counter, see `scratch`; programs outside tc may lose a count, no more.
+        unsafe { *counter += 1 };
+    }
+}
+
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: no arguments, no effect.
+    unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() }
+}

@@ -1,0 +1,280 @@
+//! From a parsed packet to what is done with it: the same steps at every tc hook.
+
+use tektin_abi::{
+    DropReason,
+    conntrack::{self, Admission, Direction, SECOND_NS, Sender, Standing},
+    judge::judge,
+    maps::*,
+    packet::Packet,
+};
+
+use crate::{
+    event::{self, Action},
+    fragments,
+    maps::{CONFIG, CT, STEERED, Scratch, count},
+    related,
+    skb::{Owner, Skb},
+    steer::{self, Delivery, Trust},
+    tables::{KernelTables, end_of},
+};
+
+/// What is the same for all steps of one packet.
+pub(crate) struct Run<'a> {
+    pub(crate) skb: Skb,
+    /// `hook` code; a constant in each program, so that what a hook does not do is not in it.
+    pub(crate) hook: u8,
+    /// The endpoint of the device.
+    pub(crate) local: Option<&'a EndpointValue>,
+    pub(crate) now: u64,
+}
+
+/// Decides about the packet in `area`, whose addresses may be believed.
+#[inline(always)]
+pub(crate) fn decide(run: &Run<'_>, area: &mut Scratch) -> Action {
+    let Some(config) = CONFIG.get(0) else { return Action::Drop(DropReason(drop::MAP_FULL)) };
+    if let Err(reason) = fragments::resolve(&mut area.packet, run.now) {
+        return Action::Drop(reason);
+    }
+    if let Some(action) = related::follow(run.skb, &area.packet, run.hook, config.revision, run.now) {
+        return action;
+    }
+    let action = track(run, area, config);
+    if let (Action::Pass | Action::ToProxy, Err(reason)) =
+        (action, fragments::remember(&area.packet, run.now))
+    {
+        return Action::Drop(reason);
+    }
+    action
+}
+
+#[inline(always)]
+fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
+    let (revision, now) = (config.revision, run.now);
+    let mut direction = Direction::Forward;
+    let mut found = CT.get_ptr_mut(&area.packet.keys.forward);
+    let mut standing = standing_of(found, direction, &area.packet, revision, now);
+    if standing == Standing::Absent && area.packet.keys.reverse.proto != 0 {
+        direction = Direction::Reply;
+        found = CT.get_ptr_mut(&area.packet.keys.reverse);
+        standing = standing_of(found, direction, &area.packet, revision, now);
+    }
+    let Some(found) = found else { return first(run, area, config) };
+    if standing == Standing::Absent {
+        return first(run, area, config);
+    }
+    // SAFETY: a live map value. Other CPUs may change it meanwhile; each field is read or written
+    // on its own, and a lost store costs a second of expiry.
+    let entry = unsafe { &mut *found };
+    if standing == Standing::Stale {
+        return again(run, area, entry, direction, config);
+    }
+    match standing {
+        Standing::Pass => {
+            conntrack::note(entry, direction, &area.packet, now);
+            Action::Pass
+        }
+        Standing::Proxied => match proxied(run, &area.packet, direction) {
+            Some(action) => {
+                conntrack::note(entry, direction, &area.packet, now);
+                action
+            }
+            // A SYN whose old connection is gone from the proxy: a new connection.
+            None => first(run, area, config),
+        },
+        Standing::Drop(reason) => {
+            if now < entry.reported_ns + SECOND_NS {
+                return Action::DropReported(reason);
+            }
+            entry.reported_ns = now;
+            area.entry = *entry;
+            event::report(run.skb, area, run.hook, event_kind::DROP, reason.0, now);
+            Action::DropReported(reason)
+        }
+        Standing::Absent | Standing::Stale => Action::Drop(DropReason(drop::DEFAULT_DENY)),
+    }
+}
+
+#[inline(always)]
+fn standing_of(
+    found: Option<*mut CtValue>,
+    direction: Direction,
+    packet: &Packet,
+    revision: u32,
+    now: u64,
+) -> Standing {
+    match found {
+        // SAFETY: a live map value.
+        Some(entry) => conntrack::standing(unsafe { &*entry }, direction, packet, revision, now),
+        None => Standing::Absent,
+    }
+}
+
+/// A packet of a proxied flow. `None`: a SYN that has no socket.
+#[inline(always)]
+fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction) -> Option<Action> {
+    if run.hook == hook::TO_WORKLOAD {
+        return Some(match (run.skb.owner(), direction) {
+            (Owner::Proxy, _) | (Owner::Partial, Direction::Reply) => Action::Pass,
+            _ => Action::Drop(DropReason(drop::NOT_FROM_PROXY)),
+        });
+    }
+    match steer::to_existing(run.skb, packet, Trust::AnySocket) {
+        Delivery::Done => {
+            if direction == Direction::Reply {
+                count(metric::REPLY_TO_PROXY);
+            }
+            Some(Action::ToProxy)
+        }
+        Delivery::Failed => Some(Action::Drop(DropReason(drop::ASSIGN_FAILED))),
+        Delivery::NoSocket if packet.is_fragment() => {
+            Some(Action::Drop(DropReason(drop::FRAGMENT_OF_STEERED)))
+        }
+        Delivery::NoSocket if packet.opens_connection() => None,
+        Delivery::NoSocket => Some(Action::Drop(DropReason(drop::PROXIED_NO_SOCKET))),
+    }
+}
+
+/// Judges a flow again whose entry is of another revision.
+#[inline(always)]
+fn again(
+    run: &Run<'_>,
+    area: &mut Scratch,
+    entry: &CtValue,
+    direction: Direction,
+    config: &Config,
+) -> Action {
+    let flow = match direction {
+        Direction::Forward => area.packet.keys.forward,
+        Direction::Reply => area.packet.keys.reverse,
+    };
+    count(metric::REJUDGED);
+    area.entry = *entry;
+    let before = conntrack::settled(&area.entry);
+    let ends = (end_of(&flow.src, run.local), end_of(&flow.dst, run.local));
+    let judgement = judge(&KernelTables, &flow, ends.0, ends.1);
+    let after = conntrack::rejudge(&mut area.entry, &flow, ends, judgement, (config.revision, run.now));
+    let reason = match after {
+        Standing::Drop(reason) => Some(reason),
+        _ => None,
+    };
+    let changed = matches!(before, Standing::Drop(_)) != reason.is_some();
+    if reason.is_none() {
+        conntrack::note(&mut area.entry, direction, &area.packet, run.now);
+    }
+    let report = changed || (reason.is_some() && run.now >= area.entry.reported_ns + SECOND_NS);
+    if report {
+        area.entry.reported_ns = run.now;
+    }
+    if CT.insert(&flow, &area.entry, 0).is_err() {
+        return Action::Drop(DropReason(drop::MAP_FULL));
+    }
+    if report {
+        let kind = if changed { event_kind::CHANGED } else { event_kind::DROP };
+        let code = reason.map_or(drop::NONE, |reason| reason.0);
+        event::report(run.skb, area, run.hook, kind, code, run.now);
+    }
+    match after {
+        Standing::Drop(reason) => Action::DropReported(reason),
+        Standing::Proxied => match proxied(run, &area.packet, direction) {
+            Some(action) => action,
+            None => Action::Drop(DropReason(drop::PROXIED_NO_SOCKET)),
+        },
+        Standing::Pass => Action::Pass,
+        Standing::Absent | Standing::Stale => Action::Drop(DropReason(drop::DEFAULT_DENY)),
+    }
+}
+
+/// A flow that no entry speaks for.
+#[inline(always)]
+fn first(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
+    let sender = sender(run, &area.packet);
+    let flow = match sender {
+        // The proxy's socket knows the connection, its entry was evicted or never made. It is the
+        // client's where it was announced as such, else the proxy opened it.
+        First::Adopted if STEERED.get_ptr(&area.packet.keys.forward).is_none() => area.packet.keys.reverse,
+        _ => area.packet.keys.forward,
+    };
+    let ends = (end_of(&flow.src, run.local), end_of(&flow.dst, run.local));
+    let judgement = judge(&KernelTables, &flow, ends.0, ends.1);
+    let by = if matches!(sender, First::Network) { Sender::Network } else { Sender::Proxy };
+    let admission =
+        conntrack::open(&mut area.entry, &area.packet, ends, judgement, by, (config.revision, run.now));
+    area.entry.reported_ns = run.now;
+    if run.hook == hook::TO_WORKLOAD && admission == Admission::Steer {
+        // Too late to steer: only the proxy's own sockets may send this here. No entry, because
+        // the same packet may come again by way of the proxy.
+        return Action::Drop(DropReason(drop::NOT_FROM_PROXY));
+    }
+    if CT.insert(&flow, &area.entry, 0).is_err() {
+        return Action::Drop(DropReason(drop::MAP_FULL));
+    }
+    count(metric::NEW_FLOWS);
+    let outcome = match admission {
+        Admission::Drop(reason) => Err(reason),
+        Admission::Pass if matches!(sender, First::Adopted) => {
+            return match steer::to_existing(run.skb, &area.packet, Trust::MarkedSocket) {
+                Delivery::Done => Action::ToProxy,
+                _ => Action::Drop(DropReason(drop::PROXIED_NO_SOCKET)),
+            };
+        }
+        // The flow that this one continues was reported.
+        Admission::Pass if matches!(sender, First::FromProxy) => return Action::Pass,
+        Admission::Pass => Ok(Action::Pass),
+        Admission::Steer => begin_steering(run, area, config),
+    };
+    match outcome {
+        Ok(action) => {
+            event::report(run.skb, area, run.hook, event_kind::NEW, drop::NONE, run.now);
+            action
+        }
+        Err(reason) => {
+            event::report(run.skb, area, run.hook, event_kind::DROP, reason.0, run.now);
+            Action::DropReported(reason)
+        }
+    }
+}
+
+/// Who sent a flow's first packet, or whom it is for.
+#[derive(Clone, Copy)]
+enum First {
+    Network,
+    /// A socket of the local proxy sent it.
+    FromProxy,
+    /// A socket of the local proxy waits for it.
+    Adopted,
+}
+
+#[inline(always)]
+fn sender(run: &Run<'_>, packet: &Packet) -> First {
+    if packet.keys.forward.proto != proto::TCP {
+        return First::Network;
+    }
+    if run.hook == hook::TO_WORKLOAD {
+        return if run.skb.owner() == Owner::Proxy { First::FromProxy } else { First::Network };
+    }
+    if packet.opens_connection() {
+        return First::Network;
+    }
+    match steer::to_existing(run.skb, packet, Trust::MarkedSocket) {
+        Delivery::Done => First::Adopted,
+        _ => First::Network,
+    }
+}
+
+#[inline(always)]
+fn begin_steering(run: &Run<'_>, area: &Scratch, config: &Config) -> Result<Action, DropReason> {
+    let flow = &area.packet.keys.forward;
+    if area.packet.is_fragment() {
+        return Err(DropReason(drop::FRAGMENT_OF_STEERED));
+    }
+    // A retransmitted SYN belongs to the half-made connection that the first one began.
+    match steer::to_existing(run.skb, &area.packet, Trust::AnySocket) {
+        Delivery::Done => return Ok(Action::ToProxy),
+        Delivery::Failed => return Err(DropReason(drop::ASSIGN_FAILED)),
+        Delivery::NoSocket => {}
+    }
+    steer::announce(flow, &area.entry, run.now)?;
+    steer::to_listener(run.skb.raw.cast(), flow, config.listeners)?;
+    run.skb.set_mark(mark::TO_PROXY);
+    Ok(Action::ToProxy)
+}
