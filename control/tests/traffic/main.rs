@@ -1,0 +1,19 @@
+//! Real packets against the built binary: namespaces, an agent, its proxy, and programs that people
+//! use (curl, nginx, nghttp, netcat, ping, Python). Needs root; `cargo test` runs it with the rest.
+
+mod clean;
+mod endpoints;
+mod exit_codes;
+mod failures;
+mod hostile_node;
+mod http;
+mod kernel;
+mod live_change;
+mod netlab;
+mod policies;
+mod policy_input;
+mod real_clients;
+mod scripts;
+mod spoofing;
+mod table;
+mod why;

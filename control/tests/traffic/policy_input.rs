@@ -1,0 +1,147 @@
+//! What is wrong with a document is said, and the policy in force stays.
+
+use crate::{
+    netlab::{LIMIT, Lab, clients::url, eventually, workload::Workload},
+    policies::{cnp, http_port},
+};
+
+/// A document that must be refused, and words that its refusal must have: which one, where, why.
+struct Bad {
+    what: &'static str,
+    text: String,
+    words: &'static [&'static str],
+}
+
+fn bad_documents() -> Vec<Bad> {
+    let web = |sections: &str| cnp("web", "web", sections);
+    let many: Vec<String> = (1..=41).map(|p| format!("{{port: \"{p}\", protocol: TCP}}")).collect();
+    vec![
+        Bad {
+            what: "broken YAML",
+            text: "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: web\nspec:\n  - ]\n"
+                .into(),
+            words: &["line"],
+        },
+        Bad {
+            what: "an unknown field",
+            text: web("ingress: [{fromEndpoint: [{matchLabels: {app: client}}]}]"),
+            words: &["CiliumNetworkPolicy default/web", "spec.ingress[0].fromEndpoint", "unknown"],
+        },
+        Bad {
+            what: "a bad regular expression",
+            text: web(&format!("ingress: [{{{}}}]", http_port(80, "{path: \"/a(\"}"))),
+            words: &["CiliumNetworkPolicy default/web", "spec.ingress[0].toPorts[0].rules.http[0].path"],
+        },
+        Bad {
+            what: "a bad CIDR",
+            text: web("ingress: [{fromCIDR: [10.0.0.0/8, 10.0.0.0/33]}]"),
+            words: &["CiliumNetworkPolicy default/web", "spec.ingress[0].fromCIDR[1]", "10.0.0.0/33"],
+        },
+        Bad {
+            what: "an exception outside its CIDR",
+            text: web("ingress: [{fromCIDRSet: [{cidr: 10.0.0.0/8, except: [192.168.0.0/16]}]}]"),
+            words: &[
+                "CiliumNetworkPolicy default/web",
+                "spec.ingress[0].fromCIDRSet[0].except[0]",
+                "192.168.0.0/16",
+            ],
+        },
+        Bad {
+            what: "41 ports",
+            text: web(&format!("ingress: [{{toPorts: [{{ports: [{}]}}]}}]", many.join(", "))),
+            words: &["CiliumNetworkPolicy default/web", "spec.ingress[0].toPorts[0].ports", "40"],
+        },
+        Bad {
+            what: "rules that nothing enforces yet",
+            text: web(
+                "ingress: [{toPorts: [{ports: [{port: \"9092\", protocol: TCP}], rules: {kafka: [{role: produce}]}}]}]",
+            ),
+            words: &[
+                "CiliumNetworkPolicy default/web",
+                "spec.ingress[0].toPorts[0].rules.kafka",
+                "not enforced yet",
+            ],
+        },
+        Bad {
+            what: "a good document beside a bad one",
+            text: format!(
+                "{}---\n{}",
+                cnp("fine", "web", "ingress: [{}]"),
+                web("ingress: [{fromCIDR: [nonsense]}]")
+            ),
+            words: &["CiliumNetworkPolicy default/web", "spec.ingress[0].fromCIDR[0]", "nonsense"],
+        },
+    ]
+}
+
+fn good() -> String {
+    cnp("web", "web", &format!("ingress: [{{{}}}]", http_port(80, "{path: /a}")))
+}
+
+#[track_caller]
+fn the_good_policy_holds(web: &Workload, client: &Workload, after: &str) {
+    for to in web.at(80) {
+        for (path, status) in [("/a", 200), ("/b", 403)] {
+            let reply = client.ns.curl(LIMIT, &url(to, path), &[]);
+            assert_eq!(reply.status, status, "after {after}: {to}{path}");
+        }
+    }
+}
+
+#[track_caller]
+fn says(text: &str, bad: &Bad) {
+    for word in bad.words {
+        assert!(text.contains(word), "{}: no {word:?} in:\n{text}", bad.what);
+    }
+}
+
+#[test]
+fn a_bad_document_changes_nothing_when_applied() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.nginx(&web.ns);
+    lab.apply(&good());
+    let in_force = lab.json(&["policy", "get"]);
+    for bad in bad_documents() {
+        let refused = lab.try_apply(&bad.text);
+        says(&refused.exit(1).stderr, &bad);
+        assert!(refused.stderr.contains("apply-"), "the file is named: {}", refused.stderr);
+        assert_eq!(lab.json(&["policy", "get"]), in_force, "after {}", bad.what);
+        the_good_policy_holds(&web, &client, bad.what);
+    }
+}
+
+#[test]
+fn a_bad_document_changes_nothing_in_the_directory() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.nginx(&web.ns);
+    let file = lab.policy_dir().join("web.yaml");
+    let error = || lab.json(&["status"])["policy"]["files"][0]["error"].as_str().map(str::to_owned);
+    std::fs::write(&file, good()).expect("a policy file");
+    eventually("the good file is in force", || {
+        (client.ns.curl(LIMIT, &url(web.at(80)[0], "/b"), &[]).status == 403).then_some(())
+    });
+    for bad in bad_documents() {
+        std::fs::write(&file, &bad.text).expect("a policy file");
+        let said = eventually("the file is refused", error);
+        says(&said, &bad);
+        the_good_policy_holds(&web, &client, bad.what);
+        std::fs::write(&file, good()).expect("a policy file");
+        eventually("the file is good again", || error().is_none().then_some(()));
+    }
+}
+
+#[test]
+fn an_agent_that_starts_with_a_bad_file_keeps_the_last_good_one() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.nginx(&web.ns);
+    lab.apply(&good());
+    std::fs::write(lab.policy_dir().join("bad.yaml"), &bad_documents()[1].text).expect("a policy file");
+    lab.kill_agent();
+    lab.start_agent();
+    the_good_policy_holds(&web, &client, "a start with a bad file");
+    let status = lab.json(&["status"]);
+    assert!(status["policy"]["files"][0]["error"].is_string(), "{status}");
+}
