@@ -13,6 +13,7 @@ mod icmp;
 mod kafka;
 mod kubernetes;
 mod l7;
+mod locate;
 mod metadata;
 mod peers;
 mod ports;
@@ -27,7 +28,11 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use self::cursor::{At, Findings};
+use self::{
+    cursor::{At, Findings},
+    locate::{Source, Step},
+    yaml::SyntaxError,
+};
 use crate::model::{Document, DocumentKind};
 
 /// What one document of a text is.
@@ -52,8 +57,7 @@ pub struct DocumentError {
     pub kind: Option<String>,
     /// `namespace/name`, or the name alone for a clusterwide policy.
     pub name: Option<String>,
-    /// Of a syntax error its line, otherwise the document's first one, counted from 1; unknown for a
-    /// document that was no text.
+    /// Line of the first problem, counted from 1; unknown for a document that was no text.
     pub line: Option<usize>,
     /// At least one.
     pub problems: Vec<Problem>,
@@ -64,6 +68,8 @@ pub struct DocumentError {
 pub struct Problem {
     /// `spec.ingress[0].toPorts[0].ports[0].port`; empty if it is about the whole document.
     pub path: String,
+    /// Counted from 1, over the whole text.
+    pub line: Option<usize>,
     /// What is wrong and, where that is clear, what to write instead.
     pub reason: String,
 }
@@ -71,7 +77,8 @@ pub struct Problem {
 impl std::error::Error for DocumentError {}
 
 impl fmt::Display for DocumentError {
-    /// A line for each problem: `document 2 (CiliumNetworkPolicy default/web): spec.egress: …`.
+    /// A line for each problem:
+    /// `document 2 (CiliumNetworkPolicy default/web): spec.egress: is a string; … (line 14)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, problem) in self.problems.iter().enumerate() {
             if number > 0 {
@@ -88,6 +95,9 @@ impl fmt::Display for DocumentError {
                 write!(f, "{}: ", problem.path)?;
             }
             f.write_str(&problem.reason)?;
+            if let Some(line) = problem.line {
+                write!(f, " (line {line})")?;
+            }
         }
         Ok(())
     }
@@ -112,30 +122,29 @@ pub fn read_values(text: &str) -> Vec<Result<RawDocument, DocumentError>> {
     let chunks = yaml::read(text).into_iter().enumerate();
     chunks
         .map(|(number, chunk)| {
-            let (index, line) = (number + 1, chunk.line);
-            chunk.value.map(|value| RawDocument { index, line, value }).map_err(|error| {
-                let place = match error.column {
-                    Some(column) => format!("line {}, column {column}", error.line),
-                    None => format!("line {}", error.line),
-                };
-                let reason = format!("{place}: {}", error.reason);
-                let problems = vec![Problem { path: String::new(), reason }];
-                DocumentError { index, kind: None, name: None, line: Some(error.line), problems }
-            })
+            let (index, line) = (number + 1, chunk.source.first_line);
+            chunk.value.map(|value| RawDocument { index, line, value }).map_err(|e| syntax_error(e, index))
         })
         .collect()
+}
+
+fn syntax_error(error: SyntaxError, index: usize) -> DocumentError {
+    let line = Some(error.line);
+    let column = error.column.map(|column| format!(" at column {column}")).unwrap_or_default();
+    let problem = Problem { path: String::new(), line, reason: error.reason + &column };
+    DocumentError { index, kind: None, name: None, line, problems: vec![problem] }
 }
 
 /// Reads all documents of a text, in order; lists are taken apart.
 #[must_use]
 pub fn parse(text: &str) -> Vec<Parsed> {
     let mut parsed = Vec::new();
-    for raw in read_values(text) {
+    for chunk in yaml::read(text) {
         // A list counts as as many documents as it has items.
         let index = parsed.len() + 1;
-        match raw {
-            Ok(raw) => flatten(&raw.value, None, index, Some(raw.line), &mut parsed),
-            Err(error) => parsed.push(Parsed::Invalid(DocumentError { index, ..error })),
+        match chunk.value {
+            Ok(value) => flatten(&value, index, Some(&chunk.source), &mut parsed),
+            Err(error) => parsed.push(Parsed::Invalid(syntax_error(error, index))),
         }
     }
     parsed
@@ -145,7 +154,7 @@ pub fn parse(text: &str) -> Vec<Parsed> {
 #[must_use]
 pub fn parse_value(value: &Value, index: usize) -> Vec<Parsed> {
     let mut parsed = Vec::new();
-    flatten(value, None, index, None, &mut parsed);
+    flatten(value, index, None, &mut parsed);
     parsed
 }
 
@@ -159,39 +168,48 @@ struct ListType<'v> {
 /// How deep lists may lie in lists; nobody needs more, and hostile input must not exhaust the stack.
 const DEEPEST: usize = 8;
 
-fn flatten(
-    value: &Value,
-    list: Option<ListType<'_>>,
-    index: usize,
-    line: Option<usize>,
-    parsed: &mut Vec<Parsed>,
-) {
-    let mut work = vec![(value, list, 0)];
+/// Problems whose line is looked up; each look-up reads the text again.
+const MOST_LINES: usize = 20;
+
+fn flatten(value: &Value, index: usize, source: Option<&Source<'_>>, parsed: &mut Vec<Parsed>) {
     let mut index = index;
-    while let Some((value, list, depth)) = work.pop() {
+    let mut work = vec![(value, None, Vec::new())];
+    while let Some((value, list, trail)) = work.pop() {
         let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
-        let items = match value {
-            Value::Array(items) => Some(items),
-            _ if kind.ends_with("List") => value.get("items").and_then(Value::as_array),
-            _ => None,
+        let (items, field) = match value {
+            Value::Array(items) => (Some(items), None),
+            _ if kind.ends_with("List") => (value.get("items").and_then(Value::as_array), Some("items")),
+            _ => (None, None),
         };
-        match items {
-            Some(items) if depth < DEEPEST => {
-                let of = kind.strip_suffix("List").filter(|kind| !kind.is_empty()).map(|kind| ListType {
-                    kind,
-                    api_version: value.get("apiVersion").and_then(Value::as_str).unwrap_or_default(),
-                });
-                work.extend(items.iter().rev().map(|item| (item, of, depth + 1)));
+        if let Some(items) = items
+            && trail.len() < 2 * DEEPEST
+        {
+            let of = kind.strip_suffix("List").filter(|kind| !kind.is_empty()).map(|kind| ListType {
+                kind,
+                api_version: value.get("apiVersion").and_then(Value::as_str).unwrap_or_default(),
+            });
+            for (number, item) in items.iter().enumerate().rev() {
+                let mut trail: Vec<Step> = trail.clone();
+                trail.extend(field.map(|field| Step::Key(field.to_owned())));
+                trail.push(Step::Index(number));
+                work.push((item, of, trail));
             }
-            _ => {
-                parsed.push(read_document(value, list, index, line));
-                index += 1;
-            }
+            continue;
         }
+        let mut document = read_document(value, list, index);
+        if let (Parsed::Invalid(error), Some(source)) = (&mut document, source) {
+            let source = Source { trail, ..source.clone() };
+            for problem in error.problems.iter_mut().take(MOST_LINES) {
+                problem.line = source.line_of(&problem.path);
+            }
+            error.line = error.problems.iter().filter_map(|problem| problem.line).next();
+        }
+        parsed.push(document);
+        index += 1;
     }
 }
 
-fn read_document(value: &Value, list: Option<ListType<'_>>, index: usize, line: Option<usize>) -> Parsed {
+fn read_document(value: &Value, list: Option<ListType<'_>>, index: usize) -> Parsed {
     let document = At::new(value, "");
     let mut f = Findings::default();
     let head = match metadata::read(&document, list.map(|list| (list.kind, list.api_version)), &mut f) {
@@ -201,7 +219,7 @@ fn read_document(value: &Value, list: Option<ListType<'_>>, index: usize, line: 
         }
         metadata::Head::Other { kind, name } => {
             let kind = Some(kind).filter(|kind| !kind.is_empty());
-            return Parsed::Invalid(DocumentError { index, kind, name, line, problems: f.problems });
+            return Parsed::Invalid(DocumentError { index, kind, name, line: None, problems: f.problems });
         }
     };
     let id = Arc::new(head);
@@ -224,7 +242,7 @@ fn read_document(value: &Value, list: Option<ListType<'_>>, index: usize, line: 
         index,
         kind: Some(kind.to_owned()),
         name: Some(name.to_owned()).filter(|name| !name.is_empty()),
-        line,
+        line: None,
         problems: f.problems,
     })
 }

@@ -19,7 +19,7 @@ pub(super) struct Findings {
 
 impl Findings {
     pub(super) fn problem(&mut self, path: &str, reason: impl Into<String>) {
-        self.problems.push(Problem { path: path.to_owned(), reason: reason.into() });
+        self.problems.push(Problem { path: path.to_owned(), line: None, reason: reason.into() });
     }
 
     pub(super) fn warn(&mut self, path: &str, text: impl Into<String>) {

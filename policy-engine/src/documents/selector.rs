@@ -33,7 +33,13 @@ pub(super) fn read(at: &At<'_>, dialect: Dialect, f: &mut Findings) -> Selector 
                 f.problem(&path, reason);
             }
             let key = read_key(key, &path, dialect, f);
-            requirements.push(Requirement { key, operator: Operator::In(vec![value.to_owned()]) });
+            let requirement = Requirement { key, operator: Operator::In(vec![value.to_owned()]) };
+            // `app` and `any:app`: Cilium keeps one of the values, now this one, now that one.
+            if requirements.iter().any(|r: &Requirement| r.key == requirement.key && *r != requirement) {
+                let reason = format!("{} stands twice, with different values", requirement.key);
+                f.problem(&path, reason);
+            }
+            requirements.push(requirement);
         }
     }
     for item in object.list("matchExpressions", f).unwrap_or_default() {

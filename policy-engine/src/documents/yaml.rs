@@ -5,10 +5,11 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// One document of a text: its first line and what it says.
-pub(super) struct Chunk {
-    /// Counted from 1.
-    pub(super) line: usize,
+use super::locate::Source;
+
+/// One document of a text: where it stands and what it says.
+pub(super) struct Chunk<'t> {
+    pub(super) source: Source<'t>,
     pub(super) value: Result<Value, SyntaxError>,
 }
 
@@ -20,7 +21,7 @@ pub(super) struct SyntaxError {
 
 /// Cuts a text at its `---` lines, so that a broken document spoils no other, and reads each part.
 /// Documents without content are left out.
-pub(super) fn read(text: &str) -> Vec<Chunk> {
+pub(super) fn read(text: &str) -> Vec<Chunk<'_>> {
     // A byte order mark is no part of the first key.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut chunks = Vec::new();
@@ -66,27 +67,28 @@ fn too_deep(part: &str) -> Option<usize> {
     None
 }
 
-fn read_part(part: &str, first_line: usize, chunks: &mut Vec<Chunk>) {
+fn read_part<'t>(part: &'t str, first_line: usize, chunks: &mut Vec<Chunk<'t>>) {
+    let source = |nth| Source { part, first_line, nth, trail: Vec::new() };
     if let Some(number) = too_deep(part) {
         let error = SyntaxError {
             line: first_line + number,
             column: None,
             reason: format!("brackets lie too deep in each other (more than {DEEPEST_BRACKETS})"),
         };
-        chunks.push(Chunk { line: first_line, value: Err(error) });
+        chunks.push(Chunk { source: source(0), value: Err(error) });
         return;
     }
-    for document in serde_norway::Deserializer::from_str(part) {
+    for (nth, document) in serde_norway::Deserializer::from_str(part).enumerate() {
         match Strict::deserialize(document) {
             Ok(Strict(Value::Null)) => {}
-            Ok(Strict(value)) => chunks.push(Chunk { line: first_line, value: Ok(value) }),
+            Ok(Strict(value)) => chunks.push(Chunk { source: source(nth), value: Ok(value) }),
             Err(error) => {
                 let place = error.location();
                 let line = first_line + place.as_ref().map_or(0, |p| p.line().saturating_sub(1));
                 let column = place.as_ref().map(serde_norway::Location::column);
                 let reason = without_place(&error.to_string());
                 let value = Err(SyntaxError { line, column, reason });
-                chunks.push(Chunk { line: first_line, value });
+                chunks.push(Chunk { source: source(nth), value });
                 // The reader cannot find its way back after an error.
                 return;
             }

@@ -70,6 +70,39 @@ fn syntax_errors_name_the_line() {
 }
 
 #[test]
+fn problems_name_the_line() {
+    let head = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p}\n";
+    let spec = "spec:\n  endpointSelector:\n    matchLabels:\n      a.b/c: 1\n  ingress:\n  - fromCIDR:\n    - 10.0.0.0/8\n    - 10.0.0.1\n    toPorts:\n    - ports:\n      - protocol: TCP\n  - toPort: []\n";
+    let lines = |text: &str| -> Vec<Option<usize>> {
+        refused_among(text).problems.iter().map(|problem| problem.line).collect()
+    };
+    assert_eq!(lines(&format!("{head}{spec}")), [Some(7), Some(11), Some(14), Some(15)]);
+    assert_eq!(lines(&format!("# one\n---\nkind: Pod\n---\n\n{head}{spec}"))[0], Some(12));
+    assert_eq!(lines(&head), [Some(1)]);
+    let list = format!(
+        "kind: List\nitems:\n- kind: Pod\n- {}",
+        super::indent(&format!("{head}{spec}"), 2).trim_start()
+    );
+    assert_eq!(lines(&list)[0], Some(10));
+    let error = refused_among(&format!("{head}{spec}"));
+    assert_eq!(error.line, Some(7));
+    assert!(
+        error.to_string().lines().next().unwrap().ends_with("write it in quotes: \"1\" (line 7)"),
+        "{error}"
+    );
+    let value = read_values(&format!("{head}{spec}")).remove(0).unwrap().value;
+    assert!(matches!(&parse_value(&value, 1)[..], [Parsed::Invalid(error)] if error.line.is_none()));
+}
+
+fn refused_among(text: &str) -> crate::documents::DocumentError {
+    let refused = |parsed| match parsed {
+        Parsed::Invalid(error) => Some(error),
+        _ => None,
+    };
+    parse(text).into_iter().find_map(refused).unwrap()
+}
+
+#[test]
 fn deep_and_wide_texts_are_refused_not_followed() {
     for (text, reason) in [
         ("[".repeat(100_000), "too deep"),
