@@ -20,11 +20,16 @@ pub(crate) struct Difference {
 impl Difference {
     /// One side refuses a document.
     pub(crate) fn refusal(cilium: Option<&str>, tektin: Option<&str>) -> Self {
-        let text = match (cilium, tektin) {
-            (Some(reason), _) => format!("only Cilium refuses: {reason}"),
-            (None, reason) => format!("only Tektin refuses: {}", reason.unwrap_or_default()),
-        };
-        Self { wanted: None, text }
+        match (cilium, tektin) {
+            // `app: a` beside `any:app: b`: Cilium keeps the one that comes last in a random order.
+            (None, Some(reason)) if reason.contains("stands twice, with different values") => {
+                Self { wanted: Some("one-key-two-values"), text: reason.to_owned() }
+            }
+            (None, reason) => {
+                Self { wanted: None, text: format!("only Tektin refuses: {}", reason.unwrap_or_default()) }
+            }
+            (Some(reason), _) => Self { wanted: None, text: format!("only Cilium refuses: {reason}") },
+        }
     }
 }
 

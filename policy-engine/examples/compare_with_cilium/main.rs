@@ -74,10 +74,10 @@ impl Tally {
         for (index, (cilium, tektin)) in cilium.iter().zip(&tektin.rows).enumerate() {
             *self.verdicts.entry(cilium.verdict.clone()).or_default() += 1;
             self.request_rules += usize::from(cilium.http.is_some());
-            if let Some(difference) = compare(cilium, tektin) {
-                self.count(path, &difference);
-                differences.push((index, difference));
-            }
+            differences.extend(compare(cilium, tektin).map(|difference| (index, difference)));
+        }
+        for (_, difference) in &differences {
+            self.count(path, difference);
         }
         if let Some(corpus) = corpus {
             corpus.add(&file, &cilium, &differences);
@@ -99,7 +99,6 @@ impl Tally {
                 (None, None) => kept.push(document),
                 (Some(_), Some(_)) => self.refused_by_both += 1,
                 (cilium, tektin) => {
-                    println!("{} policies[{index}]: {document}", path.display());
                     self.count(path, &Difference::refusal(cilium.map(String::as_str), tektin.as_deref()));
                 }
             }

@@ -58,7 +58,8 @@ impl Oracle {
 
     fn lines(&self, file: &str) -> Result<Vec<Value>> {
         let mut child = Command::new(&self.program)
-            .arg("-")
+            // Cilium takes fromNodes and toNodes only with a flag.
+            .args(["-node-labels", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

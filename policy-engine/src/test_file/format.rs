@@ -44,6 +44,9 @@ pub(super) struct Endpoint {
     #[serde(default)]
     pub(super) labels: BTreeMap<String, String>,
     pub(super) ip: Option<IpAddr>,
+    /// Name of the Kubernetes service account that the workload runs as.
+    #[serde(rename = "serviceAccount")]
+    pub(super) service_account: Option<String>,
     #[serde(default, rename = "namedPorts")]
     pub(super) named_ports: BTreeMap<String, Value>,
 }

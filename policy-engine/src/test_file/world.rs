@@ -23,6 +23,9 @@ use crate::{
 const FIRST_ENDPOINT: u32 = 256;
 const FIRST_PREFIX: u32 = 1 << 24;
 
+/// The label that carries a workload's service account.
+const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
+
 pub(super) struct World {
     pub(super) identities: IdentityTable,
     endpoints: BTreeMap<String, u32>,
@@ -67,7 +70,10 @@ impl World {
                 ports.0.insert(name.to_ascii_lowercase(), (protocol, port));
             }
             let namespace_labels = file.namespaces.get(&endpoint.namespace).unwrap_or(&no_labels);
-            let labels = Labels::workload(&endpoint.namespace, &endpoint.labels, namespace_labels);
+            let mut labels = Labels::workload(&endpoint.namespace, &endpoint.labels, namespace_labels);
+            if let Some(account) = &endpoint.service_account {
+                labels.insert(LabelKey::k8s(SERVICE_ACCOUNT), account);
+            }
             let next = FIRST_ENDPOINT + known.len() as u32;
             let id = *known.entry((labels.clone(), ports.clone())).or_insert(next);
             self.identities.insert(Identity::workload(id, labels, ports));
