@@ -1,6 +1,32 @@
 //! The transparent L7 proxy: reads steered connections, judges each request, forwards what is
 //! allowed. Start reading at `connection.rs`.
 
+pub mod body;
+//TMP mod capabilities;
+pub mod capture;
+pub mod connection;
+pub mod counters;
+pub mod detect;
+mod guard;
+mod http1;
+mod http2;
+//TMP mod link;
+//TMP mod listener;
+//TMP mod maps;
+pub mod options;
+pub mod policy;
+//TMP mod process;
+pub mod record;
+mod request;
+mod response;
+mod tunnel;
+pub mod upstream;
+mod verdict;
+pub mod worker;
+
+pub use options::{Limits, ProxyOptions};
+//TMP pub use process::run;
+
 /// The generated types, server and client of the link between agent and proxy.
 #[allow(clippy::all, unreachable_pub, missing_docs)]
 pub mod link_proto {

@@ -74,6 +74,12 @@ impl Scanner {
         matches!(self.state, State::Start { .. })
     }
 
+    /// Whether nothing can be judged before [`Scanner::go_on`] or [`Scanner::switch`].
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.state, State::Undecided)
+    }
+
     /// The server has not switched protocols: another request may follow.
     pub fn go_on(&mut self) {
         if let State::Undecided = self.state {

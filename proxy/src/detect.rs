@@ -1,0 +1,104 @@
+//! Which protocol a client speaks, from its first octets.
+
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+
+use crate::{
+    capture::{Captured, Flow},
+    options::Limits,
+};
+
+/// RFC 9113 §3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    /// With prior knowledge.
+    Http2,
+}
+
+/// A captured connection whose protocol is known.
+pub struct Detected {
+    pub captured: Captured,
+    pub protocol: Protocol,
+    /// Octets read so far; they belong to the protocol's parser.
+    pub read: BytesMut,
+}
+
+/// Why there is no request to judge.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectError {
+    #[error("not HTTP")]
+    NotHttp,
+    #[error("no request within the time limit")]
+    Silent,
+    #[error("closed before a request")]
+    Closed,
+    #[error("broken connection: {0}")]
+    Broken(#[source] io::Error),
+}
+
+impl Captured {
+    /// Reads until the octets can only be one protocol's.
+    ///
+    /// # Errors
+    /// Where they are no HTTP, or none come in time. Returns the flow to name in the record.
+    pub async fn detect(mut self, limits: &Limits) -> Result<Detected, (Flow, DetectError)> {
+        let flow = self.flow;
+        let mut read = BytesMut::with_capacity(4096);
+        let mut time = limits.first_octet_time;
+        loop {
+            let result = match tokio::time::timeout(time, self.stream.read_buf(&mut read)).await {
+                Err(_) => Err(DetectError::Silent),
+                Ok(Err(error)) => Err(DetectError::Broken(error)),
+                Ok(Ok(0)) => Err(DetectError::Closed),
+                Ok(Ok(_)) => protocol_of(&read),
+            };
+            match result {
+                Err(error) => return Err((flow, error)),
+                Ok(Some(protocol)) => return Ok(Detected { captured: self, protocol, read }),
+                // A few octets of the preface at a time make no progress worth another full wait.
+                Ok(None) => time = limits.head_time.min(time) / 2,
+            }
+        }
+    }
+}
+
+/// `None`: still a beginning of the HTTP/2 preface.
+fn protocol_of(read: &[u8]) -> Result<Option<Protocol>, DetectError> {
+    if read.starts_with(PREFACE) {
+        return Ok(Some(Protocol::Http2));
+    }
+    if PREFACE.starts_with(read) {
+        return Ok(None);
+    }
+    // A method, or the empty line that old clients send before one.
+    match read[0] {
+        b'\r' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'z' | b'|' | b'~' => {
+            Ok(Some(Protocol::Http1))
+        }
+        first if first.is_ascii_alphanumeric() => Ok(Some(Protocol::Http1)),
+        _ => Err(DetectError::NotHttp),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_octets_tell() {
+        assert!(matches!(protocol_of(b"GET"), Ok(Some(Protocol::Http1))));
+        assert!(matches!(protocol_of(b"P"), Ok(None)));
+        assert!(matches!(protocol_of(b"PO"), Ok(Some(Protocol::Http1))));
+        assert!(matches!(protocol_of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"), Ok(None)));
+        assert!(matches!(protocol_of(PREFACE), Ok(Some(Protocol::Http2))));
+        assert!(matches!(protocol_of(b"PRI * HTTP/2.0\r\n\r\nXX"), Ok(Some(Protocol::Http1))));
+        for not_http in [&b"\x16\x03\x01"[..], b"\x00", b" GET", b"\xff", b"{\"a\"", b"\n"] {
+            assert!(matches!(protocol_of(not_http), Err(DetectError::NotHttp)), "{not_http:?}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! HTTP rule sets, compiled once however many policies share them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use policy_engine::{
+    http::{HttpRuleError, HttpRuleSpec, HttpRules},
+    model::{HeaderMatch, Mismatch},
+};
+use prost::Message;
+
+use crate::link_proto;
+
+/// The rules of one piece and the ids to name them by.
+pub(super) struct CompiledRules {
+    pub(super) rules: HttpRules,
+    /// By the index that `rules` answers with.
+    pub(super) ids: Vec<u32>,
+}
+
+/// Compiled sets that are in use somewhere, by their encoding.
+#[derive(Default)]
+pub struct RuleCache {
+    sets: HashMap<Vec<u8>, Weak<CompiledRules>>,
+}
+
+impl RuleCache {
+    pub(super) fn compile(&mut self, rules: &[link_proto::HttpRule]) -> Result<Arc<CompiledRules>, HttpRuleError> {
+        let mut key = Vec::new();
+        for rule in rules {
+            key.extend(rule.encode_length_delimited_to_vec());
+        }
+        if let Some(known) = self.sets.get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let specs: Vec<HttpRuleSpec> = rules.iter().map(spec).collect();
+        let compiled = Arc::new(CompiledRules {
+            rules: HttpRules::compile(&specs)?,
+            ids: rules.iter().map(|rule| rule.rule).collect(),
+        });
+        self.sets.insert(key, Arc::downgrade(&compiled));
+        Ok(compiled)
+    }
+
+    /// Drops sets that no policy uses any more.
+    pub(super) fn prune(&mut self) {
+        self.sets.retain(|_, set| set.strong_count() > 0);
+    }
+}
+
+fn spec(rule: &link_proto::HttpRule) -> HttpRuleSpec {
+    HttpRuleSpec {
+        method: rule.method.clone(),
+        path: rule.path.clone(),
+        host: rule.host.clone(),
+        headers: rule.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect(),
+        header_matches: rule
+            .header_matches
+            .iter()
+            .map(|header| HeaderMatch {
+                name: header.name.clone(),
+                value: header.value.clone(),
+                mismatch: match header.mismatch() {
+                    link_proto::Mismatch::Deny => Mismatch::Deny,
+                    link_proto::Mismatch::Log => Mismatch::Log,
+                    link_proto::Mismatch::Add => Mismatch::Add,
+                    link_proto::Mismatch::Delete => Mismatch::Delete,
+                    link_proto::Mismatch::Replace => Mismatch::Replace,
+                },
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,166 @@
+//! All policies at one revision; immutable, shared by the threads.
+
+use std::{collections::HashMap, sync::Arc};
+
+use policy_engine::http::HttpRuleError;
+
+use super::rules::{CompiledRules, RuleCache};
+use crate::link_proto::{self, PolicyUpdate};
+
+/// What is in force. Changed only by making another one.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    pub(super) revision: u32,
+    pub(super) endpoints: HashMap<u32, Roots>,
+    pub(super) policies: HashMap<u32, Arc<Direction>>,
+}
+
+/// Policy ids of an endpoint, 0: no policy selects it in that direction.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Roots {
+    pub(super) ingress: u32,
+    pub(super) egress: u32,
+}
+
+/// One direction of one subject's policy.
+pub(super) struct Direction {
+    pub(super) class_of: HashMap<u32, u32>,
+    pub(super) classes: Vec<Class>,
+    pub(super) default_deny_rule: u32,
+}
+
+/// What holds for one class of peers over TCP: other protocols have no requests.
+#[derive(Default)]
+pub(super) struct Class {
+    /// Sorted by port, disjoint.
+    pub(super) tcp: Vec<Piece>,
+    /// For ports that no piece of `tcp` covers.
+    pub(super) any_protocol: Option<PieceVerdict>,
+}
+
+pub(super) struct Piece {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    pub(super) verdict: PieceVerdict,
+}
+
+#[derive(Clone)]
+pub(super) enum PieceVerdict {
+    Deny { rule: u32 },
+    Allow { rule: u32 },
+    Redirect { rule: u32, http: Arc<CompiledRules>, any: Option<u32> },
+}
+
+/// Why an update was refused. The policies in force stay.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    #[error("policy {policy}: {source}")]
+    HttpRule {
+        policy: u32,
+        #[source]
+        source: HttpRuleError,
+    },
+    #[error("policy {policy}: {what}")]
+    Malformed { policy: u32, what: &'static str },
+    #[error("endpoint {endpoint} refers to policy {policy}, which is not known")]
+    UnknownPolicy { endpoint: u32, policy: u32 },
+}
+
+impl Snapshot {
+    #[must_use]
+    pub fn revision(&self) -> u32 {
+        self.revision
+    }
+
+    /// The policies after `update`.
+    ///
+    /// # Errors
+    /// [`UpdateError`] where any part of it cannot be enforced; then none of it holds.
+    pub fn apply(&self, update: &PolicyUpdate, cache: &mut RuleCache) -> Result<Self, UpdateError> {
+        let mut next = if update.full { Self::default() } else { self.clone() };
+        next.revision = update.revision;
+        for id in &update.removed_policies {
+            next.policies.remove(id);
+        }
+        for id in &update.removed_endpoints {
+            next.endpoints.remove(id);
+        }
+        for policy in &update.policies {
+            if policy.id == 0 {
+                return Err(UpdateError::Malformed { policy: 0, what: "0 is no policy id" });
+            }
+            next.policies.insert(policy.id, Arc::new(direction(policy, cache)?));
+        }
+        for root in &update.endpoints {
+            let roots = Roots { ingress: root.ingress_policy, egress: root.egress_policy };
+            next.endpoints.insert(root.endpoint, roots);
+        }
+        next.check_references()?;
+        cache.prune();
+        Ok(next)
+    }
+
+    fn check_references(&self) -> Result<(), UpdateError> {
+        for (&endpoint, roots) in &self.endpoints {
+            for policy in [roots.ingress, roots.egress] {
+                if policy != 0 && !self.policies.contains_key(&policy) {
+                    return Err(UpdateError::UnknownPolicy { endpoint, policy });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn direction(policy: &link_proto::Policy, cache: &mut RuleCache) -> Result<Direction, UpdateError> {
+    let malformed = |what| UpdateError::Malformed { policy: policy.id, what };
+    let classes = policy.classes.iter().map(|class| self::class(policy.id, class, cache)).collect::<Result<Vec<_>, _>>()?;
+    if policy.class_of.values().any(|class| *class as usize >= classes.len()) {
+        return Err(malformed("a peer is of a class that is not there"));
+    }
+    Ok(Direction { class_of: policy.class_of.clone(), classes, default_deny_rule: policy.default_deny_rule })
+}
+
+fn class(policy: u32, class: &link_proto::Class, cache: &mut RuleCache) -> Result<Class, UpdateError> {
+    let malformed = |what| UpdateError::Malformed { policy, what };
+    let mut compiled = Class::default();
+    for piece in &class.pieces {
+        let any_protocol = piece.protocol == 0;
+        if !any_protocol && piece.protocol != u32::from(tektin_abi::maps::proto::TCP) {
+            continue;
+        }
+        let port = |port: u32| u16::try_from(port).map_err(|_| malformed("port above 65535"));
+        let (first, last) = (port(piece.first_port)?, port(piece.last_port)?);
+        let verdict = verdict(policy, piece, cache)?;
+        if any_protocol {
+            if (first, last) != (0, u16::MAX) || compiled.any_protocol.replace(verdict).is_some() {
+                return Err(malformed("a piece of every protocol must be the only one and span all ports"));
+            }
+            continue;
+        }
+        if first > last {
+            return Err(malformed("port range ends before it begins"));
+        }
+        compiled.tcp.push(Piece { first, last, verdict });
+    }
+    compiled.tcp.sort_by_key(|piece| piece.first);
+    if compiled.tcp.windows(2).any(|pair| pair[0].last >= pair[1].first) {
+        return Err(malformed("port ranges overlap"));
+    }
+    Ok(compiled)
+}
+
+fn verdict(policy: u32, piece: &link_proto::Piece, cache: &mut RuleCache) -> Result<PieceVerdict, UpdateError> {
+    // A number of a later version is no denial that anybody wrote: refuse it with the update.
+    let action = link_proto::Action::try_from(piece.action)
+        .map_err(|_| UpdateError::Malformed { policy, what: "unknown action" })?;
+    Ok(match action {
+        link_proto::Action::Deny => PieceVerdict::Deny { rule: piece.rule },
+        link_proto::Action::Allow => PieceVerdict::Allow { rule: piece.rule },
+        link_proto::Action::Redirect => PieceVerdict::Redirect {
+            rule: piece.rule,
+            http: cache.compile(&piece.http).map_err(|source| UpdateError::HttpRule { policy, source })?,
+            any: (piece.any_request_rule != 0).then_some(piece.any_request_rule),
+        },
+    })
+}

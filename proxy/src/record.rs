@@ -1,0 +1,226 @@
+//! One record a judged request, or a connection that ended without one. Written when the value that
+//! stands for it is dropped, so that no way out of a request leaves none.
+
+use std::{
+    rc::Rc,
+    sync::atomic::Ordering::Relaxed,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    capture::Flow,
+    link_proto::{Http, Outcome, Record},
+    policy::{EndDecision, Judgement},
+    request::Request,
+    worker::Worker,
+};
+
+/// A record in the making.
+pub(crate) struct Recording {
+    worker: Rc<Worker>,
+    record: Record,
+    head_read: Instant,
+    /// Verdict for the totals; `None`: nothing was judged.
+    tally: Option<Tally>,
+    flow: Flow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tally {
+    Allowed,
+    Denied,
+}
+
+impl Recording {
+    /// Of something that is refused unless told otherwise.
+    pub(crate) fn start(worker: &Rc<Worker>, flow: &Flow) -> Self {
+        let mut record = Record {
+            time_ns: unix_ns(),
+            src_identity: flow.steered.src_identity,
+            dst_identity: flow.steered.dst_identity,
+            src_endpoint: flow.steered.src_endpoint,
+            dst_endpoint: flow.steered.dst_endpoint,
+            src_address: octets(flow.peer.0.ip()),
+            dst_address: octets(flow.original_dst.0.ip()),
+            src_port: u32::from(flow.peer.0.port()),
+            dst_port: u32::from(flow.original_dst.0.port()),
+            ..Record::default()
+        };
+        record.set_outcome(Outcome::Refused);
+        let mut recording =
+            Self { worker: Rc::clone(worker), record, head_read: Instant::now(), tally: None, flow: *flow };
+        // Until a request is judged: what the kernel decided when it steered the connection.
+        recording.decisions(&Judgement::from(&flow.steered));
+        recording
+    }
+
+    pub(crate) fn request(&mut self, protocol: &str, request: &Request) {
+        self.record.http = Some(Http {
+            protocol: protocol.to_owned(),
+            method: request.method.as_str().to_owned(),
+            path: request.path().to_owned(),
+            host: request.host().to_owned(),
+            status: 0,
+        });
+    }
+
+    /// Where no request could be made of what came: only its protocol is known.
+    pub(crate) fn protocol(&mut self, protocol: &str) {
+        self.record.http.get_or_insert_default().protocol = protocol.to_owned();
+    }
+
+    pub(crate) fn judged(&mut self, judgement: &Judgement) {
+        self.decisions(judgement);
+        self.record.reason = crate::verdict::logged(&judgement.header_actions);
+        let (outcome, tally) = if judgement.denies() {
+            (Outcome::Denied, Tally::Denied)
+        } else {
+            (Outcome::Allowed, Tally::Allowed)
+        };
+        self.record.set_outcome(outcome);
+        self.tally = Some(tally);
+    }
+
+    fn decisions(&mut self, judgement: &Judgement) {
+        let EndDecision { action, rule, enforced } = judgement.egress;
+        self.record.set_egress_action(action);
+        (self.record.egress_rule, self.record.egress_enforced) = (rule, enforced);
+        let EndDecision { action, rule, enforced } = judgement.ingress;
+        self.record.set_ingress_action(action);
+        (self.record.ingress_rule, self.record.ingress_enforced) = (rule, enforced);
+        self.record.revision = judgement.revision;
+    }
+
+    /// Adds words to a verdict.
+    pub(crate) fn because(&mut self, reason: &str) {
+        self.record.reason = reason.to_owned();
+    }
+
+    pub(crate) fn refused(&mut self, reason: impl ToString) {
+        self.record.set_outcome(Outcome::Refused);
+        self.record.reason = reason.to_string();
+    }
+
+    pub(crate) fn upstream_failed(&mut self, reason: impl ToString) {
+        self.record.set_outcome(Outcome::UpstreamFailed);
+        self.record.reason = reason.to_string();
+    }
+
+    /// The status that goes to the client.
+    pub(crate) fn status(&mut self, status: http::StatusCode) {
+        if let Some(http) = &mut self.record.http {
+            http.status = u32::from(status.as_u16());
+        }
+    }
+
+    /// The upstream's response head has come.
+    pub(crate) fn answered(&mut self, status: http::StatusCode) {
+        self.record.latency_ns = u64::try_from(self.head_read.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.status(status);
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let counters = &self.worker.counters;
+        match self.record.outcome() {
+            Outcome::Allowed => &counters.requests_allowed,
+            Outcome::Denied => &counters.requests_denied,
+            Outcome::Refused => &counters.requests_refused,
+            Outcome::UpstreamFailed => &counters.upstream_failures,
+        }
+        .fetch_add(1, Relaxed);
+        if let Some(tally) = self.tally {
+            self.worker.tallies.count(&self.flow, tally);
+        }
+        self.worker.records.push(std::mem::take(&mut self.record));
+    }
+}
+
+fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn octets(ip: std::net::IpAddr) -> Vec<u8> {
+    match ip {
+        std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+        std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// The bounded way from the workers to the link. Never blocks a worker: a full buffer costs records,
+/// and they are counted.
+#[derive(Clone)]
+pub struct RecordSink {
+    queue: tokio::sync::mpsc::Sender<Record>,
+    lost: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// The link's end.
+pub struct RecordSource {
+    queue: tokio::sync::mpsc::Receiver<Record>,
+    lost: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// A buffer for at most `capacity` records.
+#[must_use]
+pub fn buffer(capacity: usize) -> (RecordSink, RecordSource) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(capacity.max(1));
+    let lost = std::sync::Arc::default();
+    (
+        RecordSink { queue: sender, lost: std::sync::Arc::clone(&lost) },
+        RecordSource { queue: receiver, lost },
+    )
+}
+
+impl RecordSink {
+    pub fn push(&self, record: Record) {
+        if self.queue.try_send(record).is_err() {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl RecordSource {
+    /// Takes what is there, at most `most`, without waiting: a waiting reader would have to be woken
+    /// by each record.
+    #[must_use]
+    pub fn take(&mut self, most: usize) -> Vec<Record> {
+        let mut batch = Vec::new();
+        while batch.len() < most {
+            match self.queue.try_recv() {
+                Ok(record) => batch.push(record),
+                Err(_) => break,
+            }
+        }
+        batch
+    }
+
+    /// Counts records that were taken and could not be handed over.
+    pub fn lose(&self, records: u64) {
+        self.lost.fetch_add(records, Relaxed);
+    }
+
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let (sink, mut source) = buffer(2);
+        for _ in 0..5 {
+            sink.push(Record::default());
+        }
+        assert_eq!(source.lost(), 3);
+        assert_eq!(source.take(1).len(), 1);
+        assert_eq!(source.take(9).len(), 1);
+        assert_eq!(source.take(9).len(), 0);
+    }
+}

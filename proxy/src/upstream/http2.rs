@@ -1,0 +1,58 @@
+//! HTTP/2 to the server: one connection for one client connection, a stream for each stream.
+
+use http::Response;
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{Builder, SendRequest},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::{SendError, UpstreamError, UpstreamSockets};
+use crate::{body::RequestBody, capture::Flow, http2::LocalExecutor, options::Limits, verdict::Permit};
+
+#[derive(Clone)]
+pub(crate) struct Http2Upstream {
+    sender: SendRequest<RequestBody>,
+}
+
+impl Http2Upstream {
+    pub(crate) async fn connect(
+        permit: &Permit,
+        flow: &Flow,
+        sockets: &UpstreamSockets,
+        limits: &Limits,
+    ) -> Result<Self, UpstreamError> {
+        let stream = sockets.connect(permit, flow).await?;
+        let (sender, connection) = Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(limits.http1.head_octets).unwrap_or(u32::MAX))
+            .adaptive_window(true)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(Self { sender })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Sends the permitted request and waits for the response head.
+    pub(crate) async fn send(&mut self, permit: Permit, limits: &Limits) -> Result<Response<Incoming>, SendError> {
+        let (mut request, _) = permit.into_parts();
+        *request.version_mut() = http::Version::HTTP_2;
+        let response = tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
+        match response {
+            Err(_) => Err(SendError::Failed(UpstreamError::ResponseTime(limits.response_time))),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(mut error)) => Err(match error.take_message() {
+                Some(request) => SendError::NotBegun(Permit::from_parts(request, None), error.into_error().into()),
+                None => SendError::Failed(error.into_error().into()),
+            }),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Sockets that carry the client's address.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use nix::{errno::Errno, sys::socket::{setsockopt, sockopt}};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tektin_abi::maps::identity;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::UpstreamError;
+use crate::{capture::Flow, verdict::Permit};
+
+/// How upstream sockets are made.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamSockets {
+    /// `SO_MARK`; `None` leaves it at 0.
+    pub mark: Option<u32>,
+    pub source: SourceAddress,
+    pub connect_time: Duration,
+}
+
+/// Which address a server sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// The client's, and its port where that is free (needs `CAP_NET_RAW` or `CAP_NET_ADMIN`).
+    Client,
+    /// One of this network namespace.
+    Own,
+}
+
+/// What an upstream socket is bound to.
+#[derive(Clone, Copy)]
+enum Bind {
+    AddressAndPort(SocketAddr),
+    Address(IpAddr),
+    Nothing,
+}
+
+impl UpstreamSockets {
+    /// Connects to the original destination. The permit shows that a request was allowed to go there.
+    pub(super) async fn connect(&self, _permit: &Permit, flow: &Flow) -> Result<TcpStream, UpstreamError> {
+        let connecting = async {
+            let peer = flow.peer.0;
+            let (first, second) = match self.source {
+                SourceAddress::Own => (Bind::Nothing, None),
+                // The host would answer to the workload past this socket.
+                SourceAddress::Client if flow.steered.dst_identity == identity::HOST => (Bind::Nothing, None),
+                // The client's own socket, in this namespace, has the port.
+                SourceAddress::Client if flow.steered.src_identity == identity::HOST => {
+                    (Bind::Address(peer.ip()), None)
+                }
+                SourceAddress::Client => (Bind::AddressAndPort(peer), Some(Bind::Address(peer.ip()))),
+            };
+            match (self.try_connect(first, flow.original_dst.0).await, second) {
+                (Err(error), Some(second)) if is_taken(&error) => {
+                    self.try_connect(second, flow.original_dst.0).await
+                }
+                (result, _) => result,
+            }
+        };
+        match tokio::time::timeout(self.connect_time, connecting).await {
+            Ok(result) => result.map_err(UpstreamError::Connect),
+            Err(_) => Err(UpstreamError::ConnectTime(self.connect_time)),
+        }
+    }
+
+    async fn try_connect(&self, bind: Bind, to: SocketAddr) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+        if let Some(mark) = self.mark {
+            socket.set_mark(mark)?;
+        }
+        let address = match bind {
+            Bind::Nothing => None,
+            Bind::AddressAndPort(address) => Some(address),
+            Bind::Address(ip) => Some(SocketAddr::new(ip, 0)),
+        };
+        if let Some(address) = address {
+            match to {
+                SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+                SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+            }
+            socket.set_reuse_address(true)?;
+            if address.port() == 0 {
+                // The port is chosen by connect, from all that are free towards this destination.
+                setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+            }
+            socket.bind(&address.into())?;
+        }
+        TcpSocket::from_std_stream(socket.into()).connect(to).await
+    }
+}
+
+/// The client's port is in use: by a connection of its own that ended, or by another one.
+fn is_taken(error: &io::Error) -> bool {
+    [Errno::EADDRINUSE, Errno::EADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
+}

@@ -1,0 +1,68 @@
+//! What the connections of one thread share. Nothing here waits for another thread.
+
+mod tallies;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use tokio::sync::watch;
+
+pub use tallies::{Tallies, Totals};
+
+use crate::{
+    counters::Counters, options::Limits, policy::Snapshot, record::RecordSink, upstream::UpstreamSockets,
+};
+
+/// One thread's view of the world.
+pub struct Worker {
+    pub(crate) limits: Limits,
+    pub(crate) records: RecordSink,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) tallies: Tallies,
+    pub(crate) sockets: UpstreamSockets,
+    policy: RefCell<Arc<Snapshot>>,
+    changes: watch::Sender<Change>,
+}
+
+/// What open connections are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) revision: u32,
+    pub(crate) draining: bool,
+}
+
+impl Worker {
+    /// A worker that judges by `policy`.
+    #[must_use]
+    pub fn new(
+        limits: Limits,
+        policy: Arc<Snapshot>,
+        records: RecordSink,
+        counters: Arc<Counters>,
+        sockets: UpstreamSockets,
+    ) -> Rc<Self> {
+        let (changes, _) = watch::channel(Change { revision: policy.revision(), draining: false });
+        let policy = RefCell::new(policy);
+        Rc::new(Self { limits, records, counters, tallies: Tallies::default(), sockets, policy, changes })
+    }
+
+    /// From now on every request of this thread is judged by `policy`.
+    pub fn switch_policy(&self, policy: Arc<Snapshot>) {
+        let revision = policy.revision();
+        *self.policy.borrow_mut() = policy;
+        self.changes.send_modify(|change| change.revision = revision);
+    }
+
+    /// Connections end after the request that they are at.
+    pub fn drain(&self) {
+        self.changes.send_modify(|change| change.draining = true);
+    }
+
+    /// Reads the policies in force.
+    pub(crate) fn with_policy<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
+        read(&self.policy.borrow())
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<Change> {
+        self.changes.subscribe()
+    }
+}
