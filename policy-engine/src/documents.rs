@@ -138,13 +138,23 @@ fn syntax_error(error: SyntaxError, index: usize) -> DocumentError {
 /// Reads all documents of a text, in order; lists are taken apart.
 #[must_use]
 pub fn parse(text: &str) -> Vec<Parsed> {
+    parse_with_values(text).into_iter().map(|(parsed, _)| parsed).collect()
+}
+
+/// As [`parse`], each with its own value, to be kept or shown again: `None` where the syntax is broken.
+#[must_use]
+pub fn parse_with_values(text: &str) -> Vec<(Parsed, Option<Value>)> {
     let mut parsed = Vec::new();
     for chunk in yaml::read(text) {
         // A list counts as as many documents as it has items.
         let index = parsed.len() + 1;
         match chunk.value {
-            Ok(value) => flatten(&value, index, Some(&chunk.source), &mut parsed),
-            Err(error) => parsed.push(Parsed::Invalid(syntax_error(error, index))),
+            Ok(value) => {
+                flatten(&value, index, Some(&chunk.source), |document, value| {
+                    parsed.push((document, Some(value.clone())));
+                });
+            }
+            Err(error) => parsed.push((Parsed::Invalid(syntax_error(error, index)), None)),
         }
     }
     parsed
@@ -154,7 +164,7 @@ pub fn parse(text: &str) -> Vec<Parsed> {
 #[must_use]
 pub fn parse_value(value: &Value, index: usize) -> Vec<Parsed> {
     let mut parsed = Vec::new();
-    flatten(value, index, None, &mut parsed);
+    flatten(value, index, None, |document, _| parsed.push(document));
     parsed
 }
 
@@ -171,7 +181,7 @@ const DEEPEST: usize = 8;
 /// Problems whose line is looked up; each look-up reads the text again.
 const MOST_LINES: usize = 20;
 
-fn flatten(value: &Value, index: usize, source: Option<&Source<'_>>, parsed: &mut Vec<Parsed>) {
+fn flatten(value: &Value, index: usize, source: Option<&Source<'_>>, mut found: impl FnMut(Parsed, &Value)) {
     let mut index = index;
     let mut work = vec![(value, None, Vec::new())];
     while let Some((value, list, trail)) = work.pop() {
@@ -204,7 +214,7 @@ fn flatten(value: &Value, index: usize, source: Option<&Source<'_>>, parsed: &mu
             }
             error.line = error.problems.iter().filter_map(|problem| problem.line).next();
         }
-        parsed.push(document);
+        found(document, value);
         index += 1;
     }
 }

@@ -136,6 +136,11 @@ fn selectors() {
                 "no label key",
             ),
             (
+                "fromEndpoints: [{matchLabels: {app: a, any:app: b}}]",
+                "fromEndpoints[0].matchLabels[\"app\"]",
+                "stands twice, with different values",
+            ),
+            (
                 "fromEndpoints: [{matchLabels: {'a:b:c': ''}}]",
                 "fromEndpoints[0].matchLabels[\"a:b:c\"]",
                 "more than one colon",

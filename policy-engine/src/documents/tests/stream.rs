@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{cnp, refused};
-use crate::documents::{Parsed, parse, parse_value, read_values};
+use crate::documents::{Parsed, parse, parse_value, parse_with_values, read_values};
 
 fn names(text: &str) -> Vec<String> {
     let name = |parsed: &Parsed| match parsed {
@@ -78,7 +78,7 @@ fn problems_name_the_line() {
     };
     assert_eq!(lines(&format!("{head}{spec}")), [Some(7), Some(11), Some(14), Some(15)]);
     assert_eq!(lines(&format!("# one\n---\nkind: Pod\n---\n\n{head}{spec}"))[0], Some(12));
-    assert_eq!(lines(&head), [Some(1)]);
+    assert_eq!(lines(head), [Some(1)]);
     let list = format!(
         "kind: List\nitems:\n- kind: Pod\n- {}",
         super::indent(&format!("{head}{spec}"), 2).trim_start()
@@ -147,6 +147,10 @@ fn lists_are_taken_apart() {
     );
     let value = serde_json::from_str(&list).unwrap();
     assert_eq!(parse_value(&value, 7).len(), 2);
+    let with_values = parse_with_values(&format!("{list}\n---\n["));
+    let bare: serde_json::Value = serde_json::from_str(&bare).unwrap();
+    assert_eq!(with_values[1].1, Some(bare));
+    assert!(matches!(with_values[2], (Parsed::Invalid(_), None)));
 }
 
 /// Pieces that texts of policies are made of, so that random texts get past the first check.
