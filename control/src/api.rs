@@ -381,3 +381,37 @@ pub enum LostAt {
     /// This reader was too slow.
     Reader,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_have_one_spelling() {
+        for (text, shown) in
+            [("80/TCP", "80/TCP"), ("53/udp", "53/UDP"), ("9", "9/TCP"), ("7/Sctp", "7/SCTP")]
+        {
+            assert_eq!(text.parse::<PortProtocol>().unwrap().to_string(), shown);
+        }
+        for text in ["", "0", "65536/TCP", "80/ICMP", "http", "80/", "-1/TCP"] {
+            assert_eq!(text.parse::<PortProtocol>(), Err(PortProtocolError(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn requests_with_unknown_fields_are_refused() {
+        let add = r#"{"name": "a", "netns": "a", "namespace": "d", "lables": ["a=b"]}"#;
+        assert!(serde_json::from_str::<EndpointAdd>(add).unwrap_err().to_string().contains("lables"));
+        serde_json::from_str::<FlowQuery>(r#"{"folow": true}"#).unwrap_err();
+        assert_eq!(serde_json::from_str::<FlowQuery>("{}").unwrap(), FlowQuery::default());
+    }
+
+    #[test]
+    fn states_carry_their_reason() {
+        let failed = EndpointState::Failed("gone".to_owned());
+        let json = serde_json::to_string(&failed).unwrap();
+        assert_eq!(json, r#"{"state":"failed","reason":"gone"}"#);
+        assert_eq!(serde_json::from_str::<EndpointState>(&json).unwrap(), failed);
+        assert_eq!(serde_json::to_string(&EndpointState::Ready).unwrap(), r#"{"state":"ready"}"#);
+    }
+}

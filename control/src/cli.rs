@@ -9,8 +9,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{AGENT_SOCKET, DEFAULT_RUN_DIR};
 
-//TMP mod agent;
-//TMP mod cleanup;
+mod agent;
+mod cleanup;
 mod client;
 mod completion;
 mod endpoint;
@@ -22,7 +22,7 @@ mod map;
 mod observe;
 mod output;
 mod policy;
-//TMP mod proxy;
+mod proxy;
 mod status;
 pub mod style;
 mod version;
@@ -54,13 +54,15 @@ Environment:
   NO_COLOR       no colour, also on a terminal
   RUST_LOG       what agent and proxy log, e.g. info or tektin=debug";
 
+const COMMON: &str = "Common options";
+
 #[derive(Args, Clone, Debug)]
 struct Shared {
     /// The agent's socket
-    #[arg(long, global = true, env = "TEKTIN_SOCKET", value_name = "PATH", default_value_os_t = default_socket())]
+    #[arg(long, global = true, env = "TEKTIN_SOCKET", help_heading = COMMON, value_name = "PATH", default_value_os_t = default_socket())]
     socket: PathBuf,
     /// How to show the answer
-    #[arg(long, short, global = true, value_name = "FORM", default_value = "table")]
+    #[arg(long, short, global = true, help_heading = COMMON, value_name = "FORM", default_value = "table")]
     output: Format,
 }
 
@@ -70,8 +72,8 @@ fn default_socket() -> PathBuf {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    //TMP     Agent(Box<agent::AgentCommand>),
-    //TMP     Proxy(proxy::ProxyCommand),
+    Agent(Box<agent::AgentCommand>),
+    Proxy(proxy::ProxyCommand),
     Endpoint(endpoint::EndpointCommand),
     Identity(identity::IdentityCommand),
     Policy(policy::PolicyCommand),
@@ -79,7 +81,7 @@ enum Command {
     Map(map::MapCommand),
     Status(status::StatusCommand),
     Observe(Box<observe::ObserveCommand>),
-    //TMP     Cleanup(Box<cleanup::CleanupCommand>),
+    Cleanup(Box<cleanup::CleanupCommand>),
     Completion(completion::CompletionCommand),
     Version(version::VersionCommand),
 }
@@ -99,8 +101,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let out = Out::new(cli.shared.output);
     let client = Client::new(cli.shared.socket);
     match cli.command {
-        //TMP         Command::Agent(command) => command.run(),
-        //TMP         Command::Proxy(command) => command.run(),
+        Command::Agent(command) => command.run(),
+        Command::Proxy(command) => command.run(),
         Command::Endpoint(command) => on_runtime(command.run(&client, &out)),
         Command::Identity(command) => on_runtime(command.run(&client, &out)),
         Command::Policy(command) => on_runtime(command.run(&client, &out)),
@@ -108,14 +110,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Map(command) => on_runtime(command.run(&client, &out)),
         Command::Status(command) => on_runtime(command.run(&client, &out)),
         Command::Observe(command) => on_runtime(command.run(&client, &out)),
-        //TMP         Command::Cleanup(command) => on_runtime(command.run(&out)),
+        Command::Cleanup(command) => command.run(&out),
         Command::Completion(command) => command.run(),
         Command::Version(command) => command.run(&out),
     }
 }
 
 /// One thread is enough for a client.
-fn on_runtime(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+fn on_runtime<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -124,4 +126,11 @@ fn on_runtime(work: impl Future<Output = Result<(), CliError>>) -> Result<(), Cl
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

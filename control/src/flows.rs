@@ -14,3 +14,6 @@ pub mod table;
 
 pub use resolve::{Direction, EndpointName, Resolve};
 pub use store::FlowStore;
+
+#[cfg(test)]
+pub mod testing;

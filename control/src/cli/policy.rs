@@ -9,7 +9,7 @@ mod delete;
 mod explain;
 mod files;
 mod get;
-//TMP mod test;
+mod test;
 mod validate;
 
 /// Policy documents: CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy
@@ -27,7 +27,7 @@ enum Command {
     Get(get::Get),
     Delete(delete::Delete),
     Validate(validate::Validate),
-    //TMP     Test(test::Test),
+    Test(test::Test),
     Explain(explain::Explain),
 }
 
@@ -38,7 +38,7 @@ impl PolicyCommand {
             Command::Get(command) => command.run(client, out).await,
             Command::Delete(command) => command.run(client, out).await,
             Command::Validate(command) => command.run(out),
-            //TMP             Command::Test(command) => command.run(out),
+            Command::Test(command) => command.run(out),
             Command::Explain(command) => command.run(client, out).await,
         }
     }

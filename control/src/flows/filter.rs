@@ -181,7 +181,8 @@ fn has_label(end: &End, wanted: &str) -> bool {
 }
 
 fn whole_path(text: &str) -> Result<Regex, FilterError> {
-    Regex::new(&format!("^(?:{text})$")).map_err(|error| {
+    // Alone first: `a)|(b` must not close the group that anchors it, and errors show what was given.
+    Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$"))).map_err(|error| {
         let reason = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
         FilterError::Path(text.to_owned(), reason)
     })

@@ -13,6 +13,10 @@ use super::{
     resolve::{Direction, Resolve},
 };
 
+mod reader;
+
+pub use reader::{spawn_loss_count, spawn_reader};
+
 /// Distance from CLOCK_MONOTONIC to the wall clock, ns. Taken anew for each batch of events, so
 /// that a step of the wall clock shows in the next records.
 #[derive(Clone, Copy, Debug)]

@@ -118,7 +118,8 @@ fn watch(pid: u32) -> Result<AsyncFd<OwnedFd>, ProcessError> {
         .and_then(Pid::from_raw)
         .ok_or_else(|| failed(rustix::io::Errno::SRCH.into()))?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
-    AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE).map_err(failed)
+    AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE)
+        .map_err(|error| failed(error.into()))
 }
 
 pub fn write_pid_file(run_dir: &Path, pid: u32) -> Result<(), ProcessError> {

@@ -1,1 +1,84 @@
+use super::*;
+use crate::flows::testing::{RULE, World};
 
+/// GET /v1 of `demo/client` to `demo/web`, allowed by rule 7 at the destination.
+fn allowed() -> link::Record {
+    link::Record {
+        time_ns: 1_700_000_000_000_000_000,
+        src_identity: 256,
+        dst_identity: 257,
+        src_endpoint: 1,
+        dst_endpoint: 2,
+        src_address: vec![10, 0, 0, 1],
+        dst_address: vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 2],
+        src_port: 40_000,
+        dst_port: 80,
+        outcome: link::Outcome::Allowed.into(),
+        ingress_action: link::Action::Allow.into(),
+        ingress_rule: 7,
+        ingress_enforced: true,
+        http: Some(link::Http {
+            protocol: "HTTP/1.1".into(),
+            method: "GET".into(),
+            path: "/v1?x=1".into(),
+            host: "web".into(),
+            status: 200,
+        }),
+        revision: 3,
+        latency_ns: 5_000,
+        ..link::Record::default()
+    }
+}
+
+#[test]
+fn an_allowed_request() {
+    let record = record(&allowed(), &World);
+    assert_eq!((record.layer, record.verdict), (Layer::L7, Verdict::Forwarded));
+    assert_eq!(record.rule, RULE);
+    assert_eq!(record.time.to_string(), "2023-11-14T22:13:20Z");
+    assert_eq!(record.destination.ip, Some("10.0.0.2".parse().unwrap()));
+    let http = record.http.unwrap();
+    assert_eq!((http.status, http.latency_ns), (Some(200), Some(5_000)));
+    // Not enforced, whatever the action's default says.
+    assert_eq!((record.egress.action, &*record.egress.rule), (Action::None, "no policy"));
+}
+
+#[test]
+fn a_denied_request_names_default_deny() {
+    let denied = link::Record {
+        outcome: link::Outcome::Denied.into(),
+        ingress_action: link::Action::Deny.into(),
+        ingress_rule: 0,
+        ..allowed()
+    };
+    let record = record(&denied, &World);
+    assert_eq!(record.verdict, Verdict::Denied);
+    assert_eq!(record.rule, "default deny (CiliumNetworkPolicy demo/web spec)");
+}
+
+#[test]
+fn a_refused_connection_has_a_reason_and_no_rule() {
+    let refused = link::Record {
+        outcome: link::Outcome::Refused.into(),
+        reason: "bare LF in the head".into(),
+        http: None,
+        ..allowed()
+    };
+    let record = record(&refused, &World);
+    assert_eq!((record.verdict, record.rule.as_str()), (Verdict::Refused, ""));
+    assert_eq!(&*record.reason, "bare LF in the head");
+}
+
+#[test]
+fn nonsense_of_the_proxy_is_harmless() {
+    let odd = link::Record {
+        src_address: vec![1, 2, 3],
+        src_port: 70_000,
+        time_ns: u64::MAX,
+        outcome: 99,
+        ingress_action: 99,
+        ..allowed()
+    };
+    let record = record(&odd, &World);
+    assert_eq!((record.source.ip, record.source.port), (None, 0));
+}
