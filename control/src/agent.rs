@@ -1,0 +1,279 @@
+//! `tektin agent`: reads what an earlier run left, puts it in force, and from then on follows
+//! requests, files and devices. Every change goes through one lock, one after the other.
+
+use std::{
+    collections::HashSet,
+    os::fd::AsFd,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use policy_engine::{identity::IdentityTable, policy_set};
+use tektin_abi::maps::metric;
+use tektin_loader::{Datapath, EventReader, LoadOptions, Maps};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Mutex,
+};
+
+use crate::{
+    config::{AgentArgs, AgentConfig, AllowLocalhost},
+    flows::{self, FlowStore},
+    proxy_link::ProxyLink,
+    proxy_process::{self, ProxyCommand, Supervisor},
+    rules::RuleTable,
+};
+
+mod cleanup;
+mod datapath;
+mod devices;
+mod endpoints;
+mod error;
+mod identities;
+mod ipam;
+mod ipcache;
+mod lock;
+mod names;
+mod netlink;
+mod netns;
+mod node;
+mod policies;
+mod policy_changes;
+mod policy_source;
+mod server;
+mod state;
+pub mod state_file;
+mod veth;
+
+pub use cleanup::cleanup;
+
+use self::{
+    datapath::Enforcement,
+    endpoints::Endpoints,
+    identities::Identities,
+    ipam::Ipam,
+    ipcache::Ipcache,
+    names::Names,
+    netlink::Netlink,
+    netns::NetnsId,
+    node::NodeAddresses,
+    policies::Policies,
+    state::{Desired, State},
+};
+
+/// How long a proxy that runs already may take to dial before the first policy is put in force.
+const REDIAL: Duration = Duration::from_secs(3);
+/// How often the proxy's number of threads is looked at.
+const LISTENERS: Duration = Duration::from_millis(100);
+
+/// The running agent.
+pub struct Agent {
+    config: AgentConfig,
+    started: Timestamp,
+    flows: FlowStore,
+    names: Arc<Names>,
+    link: ProxyLink,
+    maps: Arc<Maps>,
+    supervisor: Mutex<Option<Supervisor>>,
+    /// Who speaks from there does not speak for the node.
+    workload_namespaces: RwLock<HashSet<NetnsId>>,
+    state: Mutex<State>,
+}
+
+/// Runs until SIGTERM or SIGINT. Kernel programs and proxy go on after that.
+pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let config = args.resolve()?;
+    // Somebody who opens a policy file for writing while we hold its lease causes a SIGIO, whose
+    // default is to end the process.
+    // SAFETY: ignoring a signal installs no handler that could run.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGIO, nix::sys::signal::SigHandler::SigIgn) }
+        .context("ignore SIGIO")?;
+    make_directories(&config)?;
+    let _locks = lock::take(&config)?;
+    let agent = start(config).await?;
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let devices = tokio::spawn(devices::watch(agent.clone()));
+    tokio::spawn(policy_source::watch(agent.clone()));
+    tokio::spawn(follow_listeners(agent.clone()));
+    let listener = server::bind(&agent.config.agent_socket())?;
+    let served = tokio::spawn(server::serve(listener, agent.clone()));
+    tracing::info!(socket = %agent.config.agent_socket().display(), "ready");
+
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        result = devices => match result? {
+            Ok(()) => Err(anyhow::anyhow!("the device watch ended")),
+            Err(error) => Err(error.into()),
+        },
+        result = served => result?.context("the API server ended"),
+    };
+    // Nothing half done: the change that is under way ends first.
+    let _last_change = agent.state.lock().await;
+    if let Some(supervisor) = agent.supervisor.lock().await.take() {
+        supervisor.leave().await;
+    }
+    let _ = std::fs::remove_file(agent.config.agent_socket());
+    tracing::info!("stopped; kernel programs and proxy go on with the policy in force");
+    ended
+}
+
+async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
+    let netlink = Netlink::connect()?;
+    let (endpoints, cursor) = Endpoints::load(config.state_dir.join("endpoints.json"))?;
+    let identities = Identities::load(config.state_dir.join("identities.json"))?;
+    let rules = RuleTable::load(config.state_dir.join("rules.json"))?;
+    let policies = Policies::load(&config.state_dir)?;
+    let ipam = Ipam::new(config.pool4, config.pool6, cursor);
+    let node = NodeAddresses { v4: ipam.node4(), v6: ipam.node6() };
+    let mut set_up = node::set_up(&netlink, node).await?;
+
+    let mut datapath = Datapath::open_or_load(&config.pin_dir, &LoadOptions::default())
+        .context("load the kernel programs")?;
+    let own = std::fs::File::open("/proc/thread-self/ns/net").context("open the own network namespace")?;
+    if let Err(error) = datapath.attach_host(own.as_fd(), &config.cgroup_root) {
+        set_up.warnings.push(format!("host processes cannot reach what needs L7: {error}"));
+    }
+    let maps = Arc::new(Maps::open(&config.pin_dir).context("open the kernel's maps")?);
+
+    let system = nix::sys::utsname::uname().context("host name")?;
+    let names = Arc::new(Names::new(&system.nodename().to_string_lossy()));
+    let flows = FlowStore::default();
+    let link = ProxyLink::serve(&config.proxy_socket(), flows.clone(), names.clone()).await?;
+    for change in &set_up.changed_sysctls {
+        tracing::info!(%change, "kernel setting changed");
+    }
+    for warning in &set_up.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let mut state = State {
+        enforcement: Enforcement::take_over(maps.clone(), link.clone())?,
+        ipcache: Ipcache::take_over(maps.clone())?,
+        netlink,
+        node,
+        set_up,
+        datapath,
+        maps: maps.clone(),
+        identities,
+        endpoints,
+        ipam,
+        policies,
+        rules,
+        names: names.clone(),
+        desired: Desired::default(),
+        table: Arc::new(IdentityTable::with_reserved()),
+        identity_of: Default::default(),
+        compiled: Default::default(),
+        outside: Default::default(),
+        first_change: true,
+    };
+    state.put_in_force(&config, &link).await?;
+    let agent = Arc::new(Agent {
+        started: Timestamp::now(),
+        supervisor: Mutex::new(config.supervise_proxy.then(|| {
+            let command = ProxyCommand::own_binary(config.pin_dir.clone(), config.run_dir.clone());
+            Supervisor::start(command, link.clone())
+        })),
+        flows: flows.clone(),
+        names: names.clone(),
+        link,
+        maps,
+        workload_namespaces: RwLock::new(state.workload_namespaces()),
+        state: Mutex::new(state),
+        config,
+    });
+    let events = EventReader::open(&agent.config.pin_dir).context("open the event buffer")?;
+    flows::kernel::spawn_reader(events, flows.clone(), names);
+    let maps = agent.maps.clone();
+    let lost = move || maps.metrics.read().ok()?.get(metric::EVENT_LOST as usize).copied();
+    flows::kernel::spawn_loss_count(lost, flows);
+    Ok(agent)
+}
+
+impl State {
+    fn workload_namespaces(&self) -> HashSet<NetnsId> {
+        let working = self.endpoints.iter().filter(|endpoint| endpoint.failure.is_none());
+        working.map(|endpoint| endpoint.netns_id).collect()
+    }
+
+    /// From what was remembered to what is in force. An earlier run's policy holds until then.
+    async fn put_in_force(&mut self, config: &AgentConfig, link: &ProxyLink) -> anyhow::Result<()> {
+        self.restore_endpoints().await?;
+        self.look_at_devices(&config.devices).await?;
+        let remembered = self.policies.clone();
+        self.policies = policy_source::read_at_start(&config.policy_dir, &remembered)?;
+        if proxy_process::find_running(&config.run_dir).is_ok_and(|found| found.is_some()) {
+            // So that it takes the policy before the kernel does.
+            link.connected(REDIAL).await;
+        }
+        let mut first = Desired {
+            documents: self.policies.set(options(config)),
+            endpoints: Default::default(),
+            host: self.host_addresses().await?,
+        };
+        for endpoint in self.endpoints.iter() {
+            first = first.with_endpoint(endpoint)?;
+        }
+        let revision = self.change(first).await.context("put the policies in force")?;
+        self.policies.save(&remembered)?;
+        self.readmit_endpoints().await?;
+        let (documents, endpoints) = (self.desired.documents.len(), self.endpoints.len());
+        tracing::info!(revision, documents, endpoints, "policy in force");
+        Ok(())
+    }
+}
+
+impl Agent {
+    /// After endpoints have come or gone.
+    async fn after_endpoints(&self, state: &mut State) {
+        let namespaces = state.workload_namespaces();
+        *self.workload_namespaces.write().unwrap_or_else(PoisonError::into_inner) = namespaces;
+        if let Err(error) = state.look_at_devices(&self.config.devices).await {
+            tracing::error!(%error, "devices");
+        }
+    }
+}
+
+/// The kernel spreads connections over as many listeners as the proxy has threads.
+async fn follow_listeners(agent: Arc<Agent>) {
+    let mut written = None;
+    loop {
+        let health = agent.link.health();
+        if health.connected && written != Some(health.threads) {
+            match agent.maps.config.set_listeners(health.threads) {
+                Ok(()) => written = Some(health.threads),
+                Err(error) => tracing::error!(%error, "cannot tell the kernel about the proxy's listeners"),
+            }
+        }
+        tokio::time::sleep(LISTENERS).await;
+    }
+}
+
+fn options(config: &AgentConfig) -> policy_set::Options {
+    policy_set::Options {
+        allow_localhost: match config.allow_localhost {
+            AllowLocalhost::Always => policy_set::AllowLocalhost::Always,
+            AllowLocalhost::Policy => policy_set::AllowLocalhost::Policy,
+        },
+    }
+}
+
+fn make_directories(config: &AgentConfig) -> anyhow::Result<()> {
+    let make = |path: &Path, mode: u32| {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .with_context(|| format!("make directory {}", path.display()))
+    };
+    make(&config.state_dir, 0o700)?;
+    make(&config.run_dir, 0o755)?;
+    make(&config.policy_dir, 0o755)
+}

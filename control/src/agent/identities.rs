@@ -1,0 +1,277 @@
+//! Identities: the numbers for label sets (and named ports) of workloads, and for the prefixes that
+//! policies name. A number given back is the last to be given again: maps, connections and records
+//! may still carry it.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use ipnet::IpNet;
+use policy_engine::labels::{LabelKey, Labels, Source};
+use serde::{Deserialize, Serialize};
+use tektin_abi::maps::identity;
+
+use super::state_file::{self, StateFileError};
+use crate::api::PortProtocol;
+
+/// Named ports of a workload, names in lower case.
+pub type NamedPorts = BTreeMap<String, PortProtocol>;
+
+/// What makes two workloads the same for policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkloadKey {
+    pub labels: Labels,
+    pub named_ports: NamedPorts,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("all workload identities are in use (256 to 65535)")]
+    WorkloadsExhausted,
+    #[error("all identities for prefixes are in use (2^24 of them)")]
+    PrefixesExhausted,
+}
+
+#[derive(Clone, Debug)]
+pub struct Identities {
+    path: PathBuf,
+    workloads: BTreeMap<u32, WorkloadKey>,
+    workload_number: BTreeMap<WorkloadKey, u32>,
+    prefixes: BTreeMap<u32, IpNet>,
+    prefix_number: BTreeMap<IpNet, u32>,
+    last_workload: u32,
+    last_prefix: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    last_workload: u32,
+    last_prefix: u32,
+    workloads: BTreeMap<u32, StoredWorkload>,
+    prefixes: BTreeMap<u32, IpNet>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredWorkload {
+    labels: Vec<String>,
+    #[serde(default)]
+    named_ports: NamedPorts,
+}
+
+impl Identities {
+    /// Reads the numbers of an earlier run; `path` need not exist yet.
+    pub fn load(path: PathBuf) -> Result<Self, StateFileError> {
+        let stored = state_file::read::<Stored>(&path)?;
+        let mut loaded = Self {
+            path,
+            workloads: BTreeMap::new(),
+            workload_number: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            prefix_number: BTreeMap::new(),
+            last_workload: identity::CLUSTER_MAX,
+            last_prefix: 0,
+        };
+        if let Some(stored) = stored {
+            loaded.last_workload = stored.last_workload;
+            loaded.last_prefix = stored.last_prefix;
+            for (number, workload) in stored.workloads {
+                let labels = workload.labels.iter().map(|label| stored_label(label)).collect();
+                let key = WorkloadKey { labels: Labels(labels), named_ports: workload.named_ports };
+                loaded.workload_number.insert(key.clone(), number);
+                loaded.workloads.insert(number, key);
+            }
+            for (number, prefix) in stored.prefixes {
+                loaded.prefix_number.insert(prefix, number);
+                loaded.prefixes.insert(number, prefix);
+            }
+        }
+        Ok(loaded)
+    }
+
+    pub fn save(&self) -> Result<(), StateFileError> {
+        let workloads = self
+            .workloads
+            .iter()
+            .map(|(number, key)| {
+                let labels = label_texts(&key.labels);
+                (*number, StoredWorkload { labels, named_ports: key.named_ports.clone() })
+            })
+            .collect();
+        let stored = Stored {
+            last_workload: self.last_workload,
+            last_prefix: self.last_prefix,
+            workloads,
+            prefixes: self.prefixes.clone(),
+        };
+        state_file::write(&self.path, &stored)
+    }
+
+    /// The number of a label set; a new one gets one.
+    pub fn workload(&mut self, key: &WorkloadKey) -> Result<u32, IdentityError> {
+        if let Some(number) = self.workload_number.get(key) {
+            return Ok(*number);
+        }
+        let number = next_free(identity::CLUSTER_MIN, identity::CLUSTER_MAX, self.last_workload, |number| {
+            self.workloads.contains_key(&number)
+        })
+        .ok_or(IdentityError::WorkloadsExhausted)?;
+        self.last_workload = number;
+        self.workloads.insert(number, key.clone());
+        self.workload_number.insert(key.clone(), number);
+        Ok(number)
+    }
+
+    /// The number of a prefix. 0.0.0.0/0 and ::/0 are the world, which has fixed ones.
+    pub fn prefix(&mut self, prefix: IpNet) -> Result<u32, IdentityError> {
+        let prefix = prefix.trunc();
+        if prefix.prefix_len() == 0 {
+            return Ok(if prefix.addr().is_ipv4() { identity::WORLD_IPV4 } else { identity::WORLD_IPV6 });
+        }
+        if let Some(number) = self.prefix_number.get(&prefix) {
+            return Ok(*number);
+        }
+        let first = identity::LOCAL_SCOPE | 1;
+        let last = identity::LOCAL_SCOPE | 0x00ff_ffff;
+        let number =
+            next_free(first, last, self.last_prefix, |number| self.prefixes.contains_key(&number))
+                .ok_or(IdentityError::PrefixesExhausted)?;
+        self.last_prefix = number;
+        self.prefixes.insert(number, prefix);
+        self.prefix_number.insert(prefix, number);
+        Ok(number)
+    }
+
+    /// Gives numbers back that nobody has any more.
+    pub fn retain(&mut self, keep: impl Fn(u32) -> bool) {
+        self.workloads.retain(|number, _| keep(*number));
+        self.prefixes.retain(|number, _| keep(*number));
+        self.workload_number.retain(|_, number| keep(*number));
+        self.prefix_number.retain(|_, number| keep(*number));
+    }
+
+    pub fn workload_key(&self, number: u32) -> Option<&WorkloadKey> {
+        self.workloads.get(&number)
+    }
+
+    pub fn workloads(&self) -> impl Iterator<Item = (u32, &WorkloadKey)> {
+        self.workloads.iter().map(|(number, key)| (*number, key))
+    }
+
+    pub fn prefixes(&self) -> impl Iterator<Item = (u32, IpNet)> {
+        self.prefixes.iter().map(|(number, prefix)| (*number, *prefix))
+    }
+}
+
+fn next_free(first: u32, last: u32, previous: u32, in_use: impl Fn(u32) -> bool) -> Option<u32> {
+    let start = if (first..last).contains(&previous) { previous + 1 } else { first };
+    (start..=last).chain(first..start).find(|number| !in_use(*number))
+}
+
+/// `source:key=value` of each label, sorted.
+pub fn label_texts(labels: &Labels) -> Vec<String> {
+    let mut texts: Vec<String> = labels.0.iter().map(|(key, value)| label_text(key, value)).collect();
+    texts.sort();
+    texts
+}
+
+fn label_text(key: &LabelKey, value: &str) -> String {
+    if value.is_empty() {
+        format!("{}:{}", key.source, key.key)
+    } else {
+        format!("{}:{}={value}", key.source, key.key)
+    }
+}
+
+/// The inverse of [`label_text`]; keys never contain `=`, sources neither `:` nor `=`.
+fn stored_label(text: &str) -> (LabelKey, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    let (source, key) = key.split_once(':').unwrap_or(("k8s", key));
+    (LabelKey { source: source_named(source), key: key.to_owned() }, value.to_owned())
+}
+
+/// The source that a label's prefix names.
+pub fn source_named(name: &str) -> Source {
+    match name {
+        "any" => Source::Any,
+        "k8s" => Source::K8s,
+        "reserved" => Source::Reserved,
+        "cidr" => Source::Cidr,
+        "fqdn" => Source::Fqdn,
+        "cgroup" => Source::Cgroup,
+        other => Source::Other(other.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(labels: &[&str]) -> WorkloadKey {
+        WorkloadKey {
+            labels: Labels(labels.iter().map(|label| stored_label(label)).collect()),
+            named_ports: NamedPorts::new(),
+        }
+    }
+
+    fn empty(directory: &tempfile::TempDir) -> Identities {
+        Identities::load(directory.path().join("identities.json")).unwrap()
+    }
+
+    #[test]
+    fn equal_labels_share_a_number_and_named_ports_tell_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut identities = empty(&directory);
+        let web = key(&["k8s:app=web", "k8s:io.kubernetes.pod.namespace=default"]);
+        assert_eq!(identities.workload(&web).unwrap(), 256);
+        assert_eq!(identities.workload(&web).unwrap(), 256);
+        let mut with_port = web.clone();
+        with_port.named_ports.insert("http".to_owned(), "80/TCP".parse().unwrap());
+        assert_eq!(identities.workload(&with_port).unwrap(), 257);
+        assert_eq!(identities.workload(&key(&["k8s:app=db"])).unwrap(), 258);
+    }
+
+    #[test]
+    fn a_number_given_back_is_not_given_again_soon_nor_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut identities = empty(&directory);
+        assert_eq!(identities.workload(&key(&["k8s:a=1"])).unwrap(), 256);
+        identities.retain(|_| false);
+        assert_eq!(identities.workload_key(256), None);
+        assert_eq!(identities.workload(&key(&["k8s:b=1"])).unwrap(), 257);
+        identities.save().unwrap();
+        let mut identities = empty(&directory);
+        assert_eq!(identities.workload(&key(&["k8s:b=1"])).unwrap(), 257);
+        assert_eq!(identities.workload(&key(&["k8s:c=1"])).unwrap(), 258);
+    }
+
+    #[test]
+    fn labels_and_ports_survive_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut identities = empty(&directory);
+        let mut web = key(&["k8s:app=web=1", "container:tier", "k8s:x="]);
+        web.named_ports.insert("dns".to_owned(), "53/UDP".parse().unwrap());
+        let number = identities.workload(&web).unwrap();
+        let prefix = identities.prefix("10.0.0.0/8".parse().unwrap()).unwrap();
+        identities.save().unwrap();
+        let identities = empty(&directory);
+        assert_eq!(identities.workload_key(number), Some(&web));
+        assert_eq!(identities.prefixes().collect::<Vec<_>>(), [(prefix, "10.0.0.0/8".parse().unwrap())]);
+    }
+
+    #[test]
+    fn prefixes_get_local_numbers_and_the_world_keeps_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut identities = empty(&directory);
+        assert_eq!(identities.prefix("0.0.0.0/0".parse().unwrap()).unwrap(), identity::WORLD_IPV4);
+        assert_eq!(identities.prefix("::/0".parse().unwrap()).unwrap(), identity::WORLD_IPV6);
+        assert_eq!(identities.prefix("10.1.2.3/8".parse().unwrap()).unwrap(), (1 << 24) | 1);
+        assert_eq!(identities.prefix("10.0.0.0/8".parse().unwrap()).unwrap(), (1 << 24) | 1);
+        assert_eq!(identities.prefix("fd00::/8".parse().unwrap()).unwrap(), (1 << 24) | 2);
+    }
+
+    #[test]
+    fn numbers_wrap_around_and_end() {
+        assert_eq!(next_free(1, 3, 2, |_| false), Some(3));
+        assert_eq!(next_free(1, 3, 3, |_| false), Some(1));
+        assert_eq!(next_free(1, 3, 3, |number| number == 1), Some(2));
+        assert_eq!(next_free(1, 3, 1, |_| true), None);
+    }
+}
