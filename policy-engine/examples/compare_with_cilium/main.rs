@@ -80,7 +80,7 @@ impl Tally {
             self.count(path, difference);
         }
         if let Some(corpus) = corpus {
-            corpus.add(&file, &cilium, &differences);
+            corpus.add(&file, &cilium, &tektin.rows, &differences)?;
         }
         Ok(())
     }
