@@ -24,15 +24,16 @@ pub struct Listeners {
 
 impl Listeners {
     pub(crate) fn open(pin_dir: &Path) -> Result<Self, LoadError> {
-        let (fd, _) = table::open(pin_dir, LISTENERS, &Layout { key: 4, value: 4 })?;
+        let (fd, _) = table::open(pin_dir, LISTENERS, &Layout { key: 4, value: 8 })?;
         Ok(Self { fd })
     }
 
     /// Puts a listening TCP socket into a slot: IPv4 thread i in i, IPv6 in `LISTENERS_V6 + i`.
     pub fn set(&self, slot: u32, socket: RawFd) -> Result<(), MapError> {
-        // SAFETY: key and value are 4 octets, as checked when the map was opened.
+        let value = u64::from(socket.cast_unsigned());
+        // SAFETY: the key is 4 octets and the value 8, as checked when the map was opened.
         access(unsafe {
-            sys::map_update(self.fd.as_fd(), (&raw const slot).cast(), (&raw const socket).cast())
+            sys::map_update(self.fd.as_fd(), (&raw const slot).cast(), (&raw const value).cast())
         })
     }
 
@@ -49,14 +50,10 @@ impl Listeners {
     /// Whether a live socket is in the slot.
     pub fn is_set(&self, slot: u32) -> Result<bool, MapError> {
         let mut cookie = 0u64;
-        // SAFETY: the key is 4 octets; the kernel writes at most the 8 of a socket cookie.
-        let found =
-            unsafe { sys::map_lookup(self.fd.as_fd(), (&raw const slot).cast(), (&raw mut cookie).cast()) };
-        match found {
-            // Values of 4 octets have no room for the cookie: it says so only where a socket is.
-            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => Ok(true),
-            other => access(other),
-        }
+        // SAFETY: the key is 4 octets, the value 8.
+        access(unsafe {
+            sys::map_lookup(self.fd.as_fd(), (&raw const slot).cast(), (&raw mut cookie).cast())
+        })
     }
 }
 

@@ -2,8 +2,9 @@
 //! values off the 512-octet stack.
 
 use aya_ebpf::{
+    bindings::{bpf_map_def, bpf_map_type},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use tektin_abi::{maps::*, packet::Packet};
 
@@ -28,8 +29,24 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap
 pub(crate) static THROTTLE: LruHashMap<ThrottleKey, u64> = LruHashMap::pinned(THROTTLE_MAX, 0);
 #[map(name = "steered")]
 pub(crate) static STEERED: LruHashMap<FlowKey, SteeredValue> = LruHashMap::pinned(STEERED_MAX, 0);
-#[map(name = "listeners")]
-pub(crate) static LISTENERS: SockMap = SockMap::pinned(LISTENERS_MAX, 0);
+/// Written out, because values of 8 octets (aya's have 4) let userspace see whether a slot is empty.
+#[unsafe(link_section = "maps")]
+#[unsafe(export_name = "listeners")]
+pub(crate) static LISTENERS: SockMap = SockMap(bpf_map_def {
+    type_: bpf_map_type::BPF_MAP_TYPE_SOCKMAP,
+    key_size: 4,
+    value_size: 8,
+    max_entries: LISTENERS_MAX,
+    map_flags: 0,
+    id: 0,
+    pinning: PIN_BY_NAME,
+});
+const PIN_BY_NAME: u32 = 1;
+
+#[repr(transparent)]
+pub(crate) struct SockMap(bpf_map_def);
+// SAFETY: the definition is never written; the kernel replaces it by the map.
+unsafe impl Sync for SockMap {}
 #[map(name = "verdicts")]
 pub(crate) static VERDICTS: LruHashMap<VerdictKey, VerdictValue> = LruHashMap::pinned(VERDICTS_MAX, 0);
 #[map(name = "config")]
