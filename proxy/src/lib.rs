@@ -2,7 +2,7 @@
 //! allowed. Start reading at `connection.rs`.
 
 pub mod body;
-//TMP mod capabilities;
+mod capabilities;
 pub mod capture;
 pub mod connection;
 pub mod counters;
@@ -10,12 +10,12 @@ pub mod detect;
 mod guard;
 mod http1;
 mod http2;
-//TMP mod link;
-//TMP mod listener;
-//TMP mod maps;
+mod link;
+mod listener;
+mod maps;
 pub mod options;
 pub mod policy;
-//TMP mod process;
+mod process;
 pub mod record;
 mod request;
 mod response;
@@ -25,7 +25,7 @@ mod verdict;
 pub mod worker;
 
 pub use options::{Limits, ProxyOptions};
-//TMP pub use process::run;
+pub use process::run;
 
 /// The generated types, server and client of the link between agent and proxy.
 #[allow(clippy::all, unreachable_pub, missing_docs)]

@@ -30,14 +30,14 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-pub const CLIENT: u32 = 300;
-pub const SERVER: u32 = 301;
-pub const CLIENT_ENDPOINT: u32 = 1;
-pub const SERVER_ENDPOINT: u32 = 2;
-pub const EGRESS_POLICY: u32 = 10;
-pub const INGRESS_POLICY: u32 = 20;
-pub const REDIRECT_RULE: u32 = 100;
-pub const DEFAULT_DENY_RULE: u32 = 99;
+pub(crate) const CLIENT: u32 = 300;
+pub(crate) const SERVER: u32 = 301;
+pub(crate) const CLIENT_ENDPOINT: u32 = 1;
+pub(crate) const SERVER_ENDPOINT: u32 = 2;
+pub(crate) const EGRESS_POLICY: u32 = 10;
+pub(crate) const INGRESS_POLICY: u32 = 20;
+pub(crate) const REDIRECT_RULE: u32 = 100;
+pub(crate) const DEFAULT_DENY_RULE: u32 = 99;
 
 struct Fixed;
 
@@ -55,15 +55,15 @@ impl SteeringTable for Fixed {
     }
 }
 
-pub struct Proxy {
-    pub address: SocketAddr,
-    pub worker: Rc<Worker>,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) worker: Rc<Worker>,
     records: RefCell<RecordSource>,
     seen: RefCell<Vec<Record>>,
 }
 
 /// Runs a test on one thread, as a worker does; a test that hangs fails.
-pub fn run(test: impl Future<Output = ()> + 'static) {
+pub(crate) fn run(test: impl Future<Output = ()> + 'static) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test hangs");
@@ -72,11 +72,11 @@ pub fn run(test: impl Future<Output = ()> + 'static) {
 
 impl Proxy {
     /// A proxy in front of `backend`.
-    pub async fn start(backend: SocketAddr, update: PolicyUpdate) -> Rc<Self> {
+    pub(crate) async fn start(backend: SocketAddr, update: PolicyUpdate) -> Rc<Self> {
         Self::with_limits(backend, update, Limits::default()).await
     }
 
-    pub async fn with_limits(backend: SocketAddr, update: PolicyUpdate, limits: Limits) -> Rc<Self> {
+    pub(crate) async fn with_limits(backend: SocketAddr, update: PolicyUpdate, limits: Limits) -> Rc<Self> {
         let (sink, source) = record::buffer(1000);
         let sockets =
             UpstreamSockets { mark: None, source: SourceAddress::Own, connect_time: limits.connect_time };
@@ -95,16 +95,16 @@ impl Proxy {
         Rc::new(Self { address, worker, records: RefCell::new(source), seen: RefCell::default() })
     }
 
-    pub fn switch(&self, update: PolicyUpdate) {
+    pub(crate) fn switch(&self, update: PolicyUpdate) {
         self.worker.switch_policy(snapshot(&update));
     }
 
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client(TcpStream::connect(self.address).await.unwrap())
     }
 
     /// Waits for the `count`-th record.
-    pub async fn record(&self, count: usize) -> Record {
+    pub(crate) async fn record(&self, count: usize) -> Record {
         loop {
             self.seen.borrow_mut().extend(self.records.borrow_mut().take(100));
             if let Some(record) = self.seen.borrow().get(count) {
@@ -114,21 +114,21 @@ impl Proxy {
         }
     }
 
-    pub fn record_count(&self) -> usize {
+    pub(crate) fn record_count(&self) -> usize {
         self.seen.borrow_mut().extend(self.records.borrow_mut().take(100));
         self.seen.borrow().len()
     }
 }
 
-pub struct Client(pub TcpStream);
+pub(crate) struct Client(pub(crate) TcpStream);
 
 impl Client {
-    pub async fn send(&mut self, octets: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, octets: impl AsRef<[u8]>) {
         self.0.write_all(octets.as_ref()).await.unwrap();
     }
 
     /// Reads one response with a Content-Length (or none): its head and its body.
-    pub async fn response(&mut self) -> (String, String) {
+    pub(crate) async fn response(&mut self) -> (String, String) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut octet = [0];
@@ -147,13 +147,13 @@ impl Client {
     }
 
     /// The status of the next response.
-    pub async fn status(&mut self) -> u16 {
+    pub(crate) async fn status(&mut self) -> u16 {
         let (head, _) = self.response().await;
         head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     /// All that comes until the proxy closes.
-    pub async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let mut all = Vec::new();
         // A reset after the last answer ends the stream too.
         let _ = self.0.read_to_end(&mut all).await;
@@ -163,14 +163,14 @@ impl Client {
 
 /// A server that keeps all octets it gets, and answers each complete request head (and each
 /// counted or chunked body) with `answer`.
-pub struct Backend {
-    pub address: SocketAddr,
-    pub saw: Rc<RefCell<Vec<u8>>>,
-    pub connections: Rc<RefCell<usize>>,
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    pub(crate) saw: Rc<RefCell<Vec<u8>>>,
+    pub(crate) connections: Rc<RefCell<usize>>,
 }
 
 impl Backend {
-    pub async fn start(answer: &'static str) -> Self {
+    pub(crate) async fn start(answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let saw: Rc<RefCell<Vec<u8>>> = Rc::default();
@@ -205,7 +205,7 @@ impl Backend {
         }
     }
 
-    pub fn saw(&self) -> String {
+    pub(crate) fn saw(&self) -> String {
         String::from_utf8_lossy(&self.saw.borrow()).into_owned()
     }
 }
@@ -225,14 +225,14 @@ fn request_end(octets: &[u8]) -> Option<usize> {
     (octets.len() >= end).then_some(end)
 }
 
-pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-pub fn snapshot(update: &PolicyUpdate) -> Arc<Snapshot> {
+pub(crate) fn snapshot(update: &PolicyUpdate) -> Arc<Snapshot> {
     Arc::new(Snapshot::default().apply(update, &mut RuleCache::default()).unwrap())
 }
 
 /// Policies of the two ends; `None`: none selects it.
-pub fn update(egress: Option<Vec<Piece>>, ingress: Option<Vec<Piece>>) -> PolicyUpdate {
+pub(crate) fn update(egress: Option<Vec<Piece>>, ingress: Option<Vec<Piece>>) -> PolicyUpdate {
     let policy = |id, pieces: &Vec<Piece>| Policy {
         id,
         classes: vec![Class { pieces: pieces.clone() }],
@@ -263,25 +263,25 @@ pub fn update(egress: Option<Vec<Piece>>, ingress: Option<Vec<Piece>>) -> Policy
 }
 
 /// A redirect of all TCP ports with these rules, which get the ids 1, 2, ….
-pub fn rules(rules: Vec<HttpRule>) -> Vec<Piece> {
+pub(crate) fn rules(rules: Vec<HttpRule>) -> Vec<Piece> {
     let http = rules.into_iter().zip(1..).map(|(rule, id)| HttpRule { rule: id, ..rule }).collect();
     vec![Piece { action: Action::Redirect.into(), http, rule: REDIRECT_RULE, ..all_ports() }]
 }
 
-pub fn all_ports() -> Piece {
+pub(crate) fn all_ports() -> Piece {
     Piece { protocol: 6, first_port: 0, last_port: 65535, ..Piece::default() }
 }
 
-pub fn path(path: &str) -> HttpRule {
+pub(crate) fn path(path: &str) -> HttpRule {
     HttpRule { path: Some(path.into()), ..HttpRule::default() }
 }
 
-pub fn method(method: &str) -> HttpRule {
+pub(crate) fn method(method: &str) -> HttpRule {
     HttpRule { method: Some(method.into()), ..HttpRule::default() }
 }
 
 /// Only ingress: GET of anything under `/public`.
-pub fn public_only() -> PolicyUpdate {
+pub(crate) fn public_only() -> PolicyUpdate {
     let rule = HttpRule { method: Some("GET|POST".into()), ..path("/public.*") };
     update(None, Some(rules(vec![rule])))
 }

@@ -1,0 +1,203 @@
+//! One connection to the agent.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::transport::{Endpoint, Uri};
+
+use super::{Event, Seen};
+use crate::{
+    counters::Counters,
+    link_proto::{
+        Ack, FromAgent, FromProxy, Health, Hello, PolicyUpdate, Records, from_agent, from_proxy,
+        proxy_link_client::ProxyLinkClient,
+    },
+    policy::{RuleCache, Snapshot},
+    record::RecordSource,
+};
+
+const BATCH: usize = 512;
+const BATCH_TIME: Duration = Duration::from_millis(100);
+const HEALTH_TIME: Duration = Duration::from_secs(1);
+
+/// Policies of tens of thousands of identities come in one message.
+const MESSAGE_OCTETS: usize = 256 << 20;
+
+/// What outlives a connection.
+pub(super) struct Session {
+    socket: PathBuf,
+    threads: usize,
+    records: RecordSource,
+    counters: Vec<Arc<Counters>>,
+    events: mpsc::Sender<Event>,
+    /// `None` before the first full policy.
+    policy: Option<Arc<Snapshot>>,
+    cache: RuleCache,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    AgentLeft,
+    /// The process ends.
+    Ordered,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("cannot connect: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("{0}")]
+    Stream(#[from] Box<tonic::Status>),
+}
+
+impl Session {
+    pub(super) fn new(
+        socket: PathBuf,
+        threads: usize,
+        records: RecordSource,
+        counters: Vec<Arc<Counters>>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Self { socket, threads, records, counters, events, policy: None, cache: RuleCache::default() }
+    }
+
+    /// Connects, and serves the link until one side ends it.
+    pub(super) async fn run(&mut self, ended: &mut oneshot::Receiver<()>) -> Result<Ending, LinkError> {
+        let socket = self.socket.clone();
+        let channel = Endpoint::from_static("http://agent")
+            .connect_with_connector(tower::service_fn(move |_: Uri| {
+                let socket = socket.clone();
+                async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+            }))
+            .await?;
+        // A batch that is not taken from here yet is in no socket either: what is lost can be counted.
+        let (outbound, receiver) = mpsc::channel(4);
+        let hello = Hello {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            threads: u32::try_from(self.threads).unwrap_or(u32::MAX),
+        };
+        let _ = outbound.try_send(message(from_proxy::Kind::Hello(hello)));
+        let mut inbound = ProxyLinkClient::new(channel)
+            .max_decoding_message_size(MESSAGE_OCTETS)
+            .connect(ReceiverStream::new(receiver))
+            .await
+            .map_err(Box::new)?
+            .into_inner();
+        tracing::info!("linked to the agent");
+
+        let mut batch_time = interval(BATCH_TIME);
+        let mut health_time = interval(HEALTH_TIME);
+        for time in [&mut batch_time, &mut health_time] {
+            time.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        loop {
+            tokio::select! {
+                received = inbound.next() => match received {
+                    None => return Ok(Ending::AgentLeft),
+                    Some(Err(status)) => return Err(LinkError::Stream(Box::new(status))),
+                    Some(Ok(FromAgent { kind: Some(from_agent::Kind::Policy(update)) })) => {
+                        let ack = self.apply(&update).await;
+                        if outbound.send(message(from_proxy::Kind::Ack(ack))).await.is_err() {
+                            return Ok(Ending::AgentLeft);
+                        }
+                    }
+                    Some(Ok(FromAgent { kind: Some(from_agent::Kind::Drain(drain)) })) => {
+                        let _ = self.events.send(Event::Drain(Duration::from_secs(drain.seconds.into()))).await;
+                    }
+                    Some(Ok(FromAgent { kind: None })) => {
+                        tracing::warn!("a message from the agent that this version does not know");
+                    }
+                },
+                _ = batch_time.tick() => {
+                    if !self.send_records(&outbound) {
+                        return Ok(Ending::AgentLeft);
+                    }
+                }
+                _ = health_time.tick() => {
+                    let _ = outbound.try_send(message(from_proxy::Kind::Health(self.health())));
+                }
+                _ = &mut *ended => {
+                    self.send_records(&outbound);
+                    drop(outbound);
+                    // The agent ends the stream once it has read ours to the end.
+                    while let Some(Ok(_)) = inbound.next().await {}
+                    return Ok(Ending::Ordered);
+                }
+            }
+        }
+    }
+
+    /// Puts the update in force on all threads, or leaves everything as it is.
+    async fn apply(&mut self, update: &PolicyUpdate) -> Ack {
+        let refused = |error: String| {
+            tracing::error!(revision = update.revision, %error, "policy update refused");
+            Ack { revision: update.revision, error }
+        };
+        let base = match (&self.policy, update.full) {
+            (Some(policy), _) => Arc::clone(policy),
+            (None, true) => Arc::default(),
+            (None, false) => return refused("the first update must be a full one".to_owned()),
+        };
+        let snapshot = match base.apply(update, &mut self.cache) {
+            Ok(snapshot) => Arc::new(snapshot),
+            Err(error) => return refused(error.to_string()),
+        };
+        let (seen, answer) = oneshot::channel();
+        let event = Event::Policy { snapshot: Arc::clone(&snapshot), seen: Seen(seen) };
+        if self.events.send(event).await.is_err() {
+            return refused("the proxy is ending".to_owned());
+        }
+        match answer.await {
+            Ok(Ok(())) => {
+                tracing::debug!(revision = update.revision, "policy in force");
+                self.policy = Some(snapshot);
+                Ack { revision: update.revision, error: String::new() }
+            }
+            Ok(Err(error)) => refused(error),
+            Err(_) => refused("the proxy is ending".to_owned()),
+        }
+    }
+
+    /// Sends what is there while the agent takes it; the rest waits. False: the link is gone.
+    fn send_records(&mut self, outbound: &mpsc::Sender<FromProxy>) -> bool {
+        loop {
+            let permit = match outbound.try_reserve() {
+                Ok(permit) => permit,
+                Err(mpsc::error::TrySendError::Full(())) => return true,
+                Err(mpsc::error::TrySendError::Closed(())) => return false,
+            };
+            let records = self.records.take(BATCH);
+            if records.is_empty() {
+                return true;
+            }
+            let lost_total = self.records.lost();
+            permit.send(message(from_proxy::Kind::Records(Records { records, lost_total })));
+        }
+    }
+
+    fn health(&self) -> Health {
+        let mut health = Health { rss_bytes: rss_bytes(), ..Health::default() };
+        for counters in &self.counters {
+            counters.add_to(&mut health);
+        }
+        health
+    }
+}
+
+fn message(kind: from_proxy::Kind) -> FromProxy {
+    FromProxy { kind: Some(kind) }
+}
+
+/// Resident memory; 0: not known.
+fn rss_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096).unsigned_abs()
+}

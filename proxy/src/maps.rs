@@ -1,0 +1,99 @@
+//! The three pinned maps that the proxy may touch.
+
+use std::{io, os::fd::AsRawFd, path::Path};
+
+use aya::maps::{HashMap, Map, MapData, MapError, SockMap};
+use tektin_abi::maps::{
+    FlowKey, LISTENERS, LISTENERS_V6, PIN_VERSION, STEERED, SteeredValue, VERDICTS, VerdictKey, VerdictValue,
+};
+
+use crate::{capture::SteeringTable, worker::Totals};
+
+/// Why a map cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("map {name}: {source}")]
+pub(crate) struct MapsError {
+    name: &'static str,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+fn error(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
+    move |source| MapsError { name, source: source.into() }
+}
+
+fn open(pin_dir: &Path, name: &'static str, wrap: fn(MapData) -> Map) -> Result<Map, MapsError> {
+    let path = pin_dir.join(PIN_VERSION).join("maps").join(name);
+    MapData::from_pin(path).map(wrap).map_err(error(name))
+}
+
+/// `steered`: read only.
+pub(crate) struct Steered(HashMap<MapData, FlowKey, SteeredValue>);
+
+impl Steered {
+    pub(crate) fn open(pin_dir: &Path) -> Result<Self, MapsError> {
+        open(pin_dir, STEERED, Map::LruHashMap)?.try_into().map(Self).map_err(error(STEERED))
+    }
+}
+
+impl SteeringTable for Steered {
+    fn steered(&self, flow: &FlowKey) -> io::Result<Option<SteeredValue>> {
+        match self.0.get(flow, 0) {
+            Ok(value) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// `verdicts`: the proxy is its only writer.
+pub(crate) struct Verdicts(HashMap<MapData, VerdictKey, VerdictValue>);
+
+impl Verdicts {
+    pub(crate) fn open(pin_dir: &Path) -> Result<Self, MapsError> {
+        open(pin_dir, VERDICTS, Map::LruHashMap)?.try_into().map(Self).map_err(error(VERDICTS))
+    }
+
+    /// Adds to what the map has, so that totals go on where an earlier proxy ended.
+    pub(crate) fn add(&mut self, key: VerdictKey, totals: Totals) -> Result<(), MapsError> {
+        let mut value = match self.0.get(&key, 0) {
+            Ok(value) => value,
+            Err(MapError::KeyNotFound) => VerdictValue::default(),
+            Err(source) => return Err(error(VERDICTS)(source)),
+        };
+        value.allowed = value.allowed.saturating_add(totals.allowed);
+        value.denied = value.denied.saturating_add(totals.denied);
+        value.last_denied_ns = value.last_denied_ns.max(totals.last_denied_ns);
+        self.0.insert(key, value, 0).map_err(error(VERDICTS))
+    }
+}
+
+/// `listeners`: where the kernel finds the sockets to steer to.
+pub(crate) struct Listeners(SockMap<MapData>);
+
+/// The two slots of a thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Slot {
+    V4(u32),
+    V6(u32),
+}
+
+impl Slot {
+    fn index(self) -> u32 {
+        match self {
+            Self::V4(thread) => thread,
+            Self::V6(thread) => LISTENERS_V6 + thread,
+        }
+    }
+}
+
+impl Listeners {
+    pub(crate) fn open(pin_dir: &Path) -> Result<Self, MapsError> {
+        open(pin_dir, LISTENERS, Map::SockMap)?.try_into().map(Self).map_err(error(LISTENERS))
+    }
+
+    /// From now on the kernel steers connections of this slot to `socket`.
+    pub(crate) fn publish(&mut self, slot: Slot, socket: &impl AsRawFd) -> Result<(), MapsError> {
+        self.0.set(slot.index(), socket, 0).map_err(error(LISTENERS))
+    }
+}

@@ -1,0 +1,134 @@
+//! All worker threads, seen from the process's main thread.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tektin_abi::maps::VerdictKey;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+use super::thread::{self, Order, Setup};
+use crate::{
+    counters::Counters, listener::ListenerPair, maps::{Steered, Verdicts}, options::Limits, policy::Snapshot,
+    record::RecordSink, worker::Totals,
+};
+
+/// What a thread has counted since it told last.
+pub(super) type Flushed = HashMap<VerdictKey, Totals>;
+
+/// A thread that does not take a policy within this time hangs.
+const SWITCH_TIME: Duration = Duration::from_secs(5);
+
+pub(super) struct Pool {
+    limits: Limits,
+    sink: RecordSink,
+    counters: Vec<Arc<Counters>>,
+    threads: Vec<mpsc::UnboundedSender<Order>>,
+    flushed: mpsc::UnboundedSender<Flushed>,
+    writing: JoinHandle<()>,
+}
+
+impl Pool {
+    pub(super) fn new(limits: Limits, sink: RecordSink, counters: Vec<Arc<Counters>>, verdicts: Verdicts) -> Self {
+        let (flushed, receiver) = mpsc::unbounded_channel();
+        let writing = tokio::task::spawn_local(write(verdicts, receiver));
+        Self { limits, sink, counters, threads: Vec::new(), flushed, writing }
+    }
+
+    /// Starts a thread for each pair of listeners. They judge by `snapshot` from the first byte.
+    pub(super) fn start(
+        &mut self,
+        sockets: Vec<ListenerPair>,
+        steered: Vec<Steered>,
+        snapshot: &Arc<Snapshot>,
+    ) -> anyhow::Result<()> {
+        for (number, ((sockets, steered), counters)) in
+            sockets.into_iter().zip(steered).zip(&self.counters).enumerate()
+        {
+            let (orders, receiver) = mpsc::unbounded_channel();
+            let setup = Setup {
+                sockets,
+                steered,
+                limits: self.limits,
+                snapshot: Arc::clone(snapshot),
+                sink: self.sink.clone(),
+                counters: Arc::clone(counters),
+                orders: receiver,
+                flushed: self.flushed.clone(),
+            };
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    let vital = Vital(number);
+                    match thread::run(setup) {
+                        Ok(()) => std::mem::forget(vital),
+                        Err(error) => tracing::error!(%error, number, "worker cannot start"),
+                    }
+                })
+                .context("cannot start a worker thread")?;
+            self.threads.push(orders);
+        }
+        Ok(())
+    }
+
+    /// Gives every thread the policy and waits until all judge by it.
+    ///
+    /// # Errors
+    /// Words for the agent: a thread is gone or hangs, so an older policy may still be in force there.
+    pub(super) async fn switch_policy(&self, snapshot: &Arc<Snapshot>) -> Result<(), String> {
+        let mut answers = Vec::new();
+        for (number, orders) in self.threads.iter().enumerate() {
+            let (seen, answer) = oneshot::channel();
+            orders
+                .send(Order::Policy { snapshot: Arc::clone(snapshot), seen })
+                .map_err(|_| format!("worker {number} has ended"))?;
+            answers.push(answer);
+        }
+        for (number, answer) in answers.into_iter().enumerate() {
+            match timeout(SWITCH_TIME, answer).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(format!("worker {number} has ended")),
+                Err(_) => return Err(format!("worker {number} does not answer")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets connections end for `time`, then cuts them.
+    pub(super) async fn end(self, time: Duration) {
+        let until = Instant::now() + time;
+        for orders in &self.threads {
+            let _ = orders.send(Order::Drain { until });
+        }
+        for orders in self.threads {
+            orders.closed().await;
+        }
+        // The writer ends when the last thread's totals are in the map.
+        drop(self.flushed);
+        let _ = self.writing.await;
+    }
+}
+
+/// Ends the process with the thread it stands for: connections steered to a thread that is gone
+/// would wait for ever, and a policy could not be put in force there. The agent starts a new proxy.
+struct Vital(usize);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        tracing::error!(number = self.0, "a worker thread has ended: so does the proxy");
+        std::process::exit(1);
+    }
+}
+
+async fn write(mut verdicts: Verdicts, mut flushed: mpsc::UnboundedReceiver<Flushed>) {
+    while let Some(totals) = flushed.recv().await {
+        for (key, totals) in totals {
+            if let Err(error) = verdicts.add(key, totals) {
+                tracing::warn!(%error, "totals not written");
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Time limits.
+
+use std::time::Duration;
+
+use tektin_proxy::{Limits, link_proto::Outcome};
+use tokio::{net::TcpListener, time::sleep};
+
+use crate::harness::*;
+
+fn limits() -> Limits {
+    Limits {
+        head_time: Duration::from_millis(100),
+        first_octet_time: Duration::from_millis(100),
+        idle_time: Duration::from_millis(150),
+        stall_time: Duration::from_millis(100),
+        response_time: Duration::from_millis(100),
+        linger_time: Duration::from_millis(100),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn a_slow_head_is_answered_and_closed() {
+    run(async {
+        let backend = Backend::start(OK).await;
+        let proxy = Proxy::with_limits(backend.address, public_only(), limits()).await;
+        let mut client = proxy.connect().await;
+        client.send("GET /public/a HTTP/1.1\r\n").await;
+        for _ in 0..10 {
+            sleep(Duration::from_millis(20)).await;
+            // A header now and then does not help.
+            if client.0.try_write(b"X: y\r\n").is_err() {
+                break;
+            }
+        }
+        assert_eq!(client.status().await, 408);
+        assert_eq!(proxy.record(0).await.reason, "request head not complete in time");
+    });
+}
+
+#[test]
+fn a_silent_client_is_closed() {
+    run(async {
+        let backend = Backend::start(OK).await;
+        let proxy = Proxy::with_limits(backend.address, public_only(), limits()).await;
+        let mut client = proxy.connect().await;
+        assert_eq!(client.rest().await, "");
+        assert_eq!(proxy.record(0).await.outcome(), Outcome::Refused);
+    });
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    run(async {
+        let backend = Backend::start(OK).await;
+        let proxy = Proxy::with_limits(backend.address, public_only(), limits()).await;
+        let mut client = proxy.connect().await;
+        client.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.status().await, 200);
+        assert_eq!(client.rest().await, "");
+        assert_eq!(proxy.record_count(), 1);
+    });
+}
+
+#[test]
+fn a_stalled_body_is_refused() {
+    run(async {
+        let backend = Backend::start(OK).await;
+        let proxy = Proxy::with_limits(backend.address, public_only(), limits()).await;
+        let mut client = proxy.connect().await;
+        client.send("POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
+        assert_eq!(client.status().await, 408);
+        assert_eq!(proxy.record(0).await.outcome(), Outcome::Refused);
+    });
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_a_504() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::with_limits(listener.local_addr().unwrap(), public_only(), limits()).await;
+        let mut client = proxy.connect().await;
+        client.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.status().await, 504);
+        assert_eq!(proxy.record(0).await.outcome(), Outcome::UpstreamFailed);
+    });
+}
