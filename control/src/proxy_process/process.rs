@@ -118,7 +118,8 @@ fn watch(pid: u32) -> Result<AsyncFd<OwnedFd>, ProcessError> {
         .and_then(Pid::from_raw)
         .ok_or_else(|| failed(rustix::io::Errno::SRCH.into()))?;
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
-    AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE)
+    // SAFETY: an OwnedFd stays the same open descriptor for as long as the AsyncFd owns it.
+    unsafe { AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE) }
         .map_err(|error| failed(error.into()))
 }
 

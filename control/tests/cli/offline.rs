@@ -124,7 +124,7 @@ fn test_answers_and_compares() {
     assert_eq!(fields(&rows[0]), ["egress", "from", "ingress", "name", "port", "rule", "to", "verdict"]);
     let verdicts: Vec<_> = rows.iter().map(|row| row["verdict"].as_str().expect("text")).collect();
     assert_eq!(verdicts, ["allow", "deny", "deny"]);
-    assert_eq!((&rows[0]["egress"], &rows[0]["ingress"]), (&Value::from("none"), &Value::from("redirect")));
+    assert_eq!((&rows[0]["egress"], &rows[0]["ingress"]), (&Value::from("allow"), &Value::from("redirect")));
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub fn spawn_loss_count(total: impl Fn() -> Option<u64> + Send + 'static, flows:
 }
 
 async fn read(reader: EventReader, flows: &FlowStore, resolve: &dyn Resolve) -> std::io::Result<()> {
-    let mut reader = AsyncFd::new(reader)?;
+    // SAFETY: an EventReader keeps its descriptor open, and the same one, until it is dropped.
+    let mut reader = unsafe { AsyncFd::register(reader) }?;
     loop {
         let mut ready = reader.readable_mut().await?;
         if drain(ready.get_inner_mut(), flows, resolve) {
