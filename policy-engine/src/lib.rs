@@ -4,6 +4,7 @@ pub mod compile;
 pub mod compiled;
 pub mod direction;
 pub mod documents;
+pub mod explain;
 mod fqdn;
 pub mod http;
 pub mod identity;

@@ -82,7 +82,7 @@ fn assert_well_formed(policy: &DirectionPolicy) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn l4(policies in policies::set(), subjects in world::subjects(), peers in world::peers()) {
