@@ -1,7 +1,9 @@
 # The two commands of the README are `make demo` and `make test`; both install what they lack.
 CARGO ?= cargo
+ROUNDS ?= 5
+SECONDS ?= 6
 
-.PHONY: help build demo test lint fmt clean
+.PHONY: help build demo test bench lint fmt clean
 
 help:            ## this text
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +20,11 @@ demo:            ## workloads in namespaces, real requests, who may do what and 
 test:            ## every test: unit, property, policy corpus, real traffic (root)
 	./bootstrap.sh test
 	$(CARGO) test
+
+bench:           ## against nothing, Envoy, HAProxy, nginx (root; ROUNDS=5 SECONDS=6, or QUICK=1)
+	./bootstrap.sh bench
+	$(CARGO) build --release
+	python3 loadtests/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick)
 
 lint:            ## formatting, clippy, dependency rules
 	$(CARGO) fmt --all --check

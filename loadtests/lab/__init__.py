@@ -1,0 +1,1 @@
+"""Network namespaces, wires, processes and the backend: everything that is measured lives here."""

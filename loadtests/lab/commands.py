@@ -1,0 +1,19 @@
+"""Short commands that must succeed."""
+
+import subprocess
+
+
+class CommandFailed(Exception):
+    pass
+
+
+def run(*argv: str, timeout: float = 60) -> str:
+    """Its standard output; what it said where it failed is in the error."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise CommandFailed(f"{' '.join(argv)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def ip(*argv: str) -> str:
+    return run("ip", *argv)

@@ -1,0 +1,46 @@
+"""Single requests that show that a path does what it is measured for."""
+
+import subprocess
+
+import settings
+from lab.place import Place
+
+
+class WrongAnswer(Exception):
+    pass
+
+
+def listens(place: Place, port: int) -> bool:
+    done = subprocess.run(
+        ["nsenter", f"--net=/run/netns/{place.namespace}", "ss", "-Htln", f"sport = :{port}"],
+        capture_output=True, text=True,
+    )
+    return bool(done.stdout.strip())
+
+
+def status(client: Place, url: str, *options: str) -> str:
+    """The HTTP status; 000 where there was no answer."""
+    argv = client.command("curl", "-s", "-o", "/dev/null", "-m", "3", "-w", "%{http_code}", *options, url)
+    return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+
+
+def expect(client: Place, wanted: str, url: str, *options: str) -> None:
+    got = status(client, url, *options)
+    if got != wanted:
+        raise WrongAnswer(f"{url} {' '.join(options)}: {got}, but {wanted} was to come")
+
+
+def rule_holds(client: Place, h1: str, h2: str) -> None:
+    """The rule allows what it names and nothing else, over HTTP/1.1 and over h2c."""
+    for base, version in ((h1, "--http1.1"), (h2, "--http2-prior-knowledge")):
+        expect(client, "200", base + settings.PATH, version)
+        expect(client, "403", base + settings.DENIED_PATH, version)
+        expect(client, "403", base + settings.PATH + "/more", version)
+        expect(client, "403", base + settings.PATH, version, "-X", "POST")
+
+
+def passes(client: Place, h1: str, h2: str) -> None:
+    """Everything passes, as it does where nothing looks at requests."""
+    for base, version in ((h1, "--http1.1"), (h2, "--http2-prior-knowledge")):
+        expect(client, "200", base + settings.PATH, version)
+        expect(client, "200", base + settings.DENIED_PATH, version)

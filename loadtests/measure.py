@@ -1,0 +1,93 @@
+"""One measurement: cost before, work, cost after."""
+
+import time
+
+import cost
+import settings
+from load import Load, LoadFailed, body, h2load, idle, wrk
+from peers import Peer, Records
+from samples import BodySample, MemorySample, Sample
+from settings import Settings
+
+KEEP_ALIVE = "keep-alive"
+CONNECTION_EACH = "connection a request"
+H2C = "h2c"
+WAYS = (KEEP_ALIVE, CONNECTION_EACH, H2C)
+
+
+def load(peer: Peer, way: str, seconds: int) -> Load:
+    if way == H2C:
+        url = peer.url(settings.PATH, h2=True)
+        return h2load.run(peer.client, url, settings.H2_CONNECTIONS, settings.H2_STREAMS, seconds)
+    url = peer.url(settings.PATH)
+    return wrk.run(peer.client, url, settings.CONNECTIONS, seconds, connection_each=way == CONNECTION_EACH)
+
+
+def requests(peer: Peer, way: str, round: int, seconds: int) -> Sample:
+    pids = peer.processes()
+    recorded = peer.records() if peer.records else None
+    started, before = time.monotonic(), cost.cpu(pids)
+    done = load(peer, way, seconds)
+    spent, took = cost.cpu(pids).since(before), time.monotonic() - started
+    if done.requests == 0:
+        raise LoadFailed(f"{peer.title}, {way}: not one request succeeded, {done.failed} failed")
+    return Sample(
+        round=round,
+        way=way,
+        peer=peer.name,
+        rate=done.requests / done.seconds,
+        p50=done.p50,
+        p99=done.p99,
+        process_cpu=spent.processes * 1e6 / done.requests,
+        machine_cpu=spent.machine * 1e6 / done.requests,
+        stolen=spent.stolen / (took * cost.CORES),
+        failed=done.failed,
+        requests=done.requests,
+        records=recorded_since(peer, recorded),
+    )
+
+
+def recorded_since(peer: Peer, before: Records | None) -> Records | None:
+    if before is None:
+        return None
+    now = peer.records()
+    return Records(now.seen - before.seen, now.lost - before.lost)
+
+
+def large_body(peer: Peer, round: int, wanted: Settings) -> BodySample:
+    pids = peer.processes()
+    cost.forget_peak(pids)
+    at_rest, before = cost.memory(pids).rss, cost.cpu(pids)
+    fetched = body.fetch(peer.client, peer.url(settings.BIG_PATH), wanted.body_mib)
+    spent = cost.cpu(pids).since(before)
+    gib = fetched.mib / 1024
+    return BodySample(
+        round=round,
+        peer=peer.name,
+        rate=fetched.mib / fetched.seconds,
+        machine_cpu=spent.machine * 1e3 / gib,
+        process_cpu=spent.processes * 1e3 / gib,
+        grown=max(0.0, cost.peak_rss(pids) - at_rest),
+    )
+
+
+def memory_at_rest(peer: Peer) -> MemorySample:
+    now = cost.memory(peer.processes())
+    return MemorySample(peer.name, now.rss, now.pss)
+
+
+def memory_with_connections(peer: Peer, at_rest: MemorySample, count: int) -> MemorySample:
+    try:
+        with idle.held(peer.client, peer.host, peer.h1, settings.PATH, count):
+            time.sleep(1)
+            held = cost.memory(peer.processes())
+    except LoadFailed as failure:
+        return MemorySample(peer.name, at_rest.rss, at_rest.pss, failure=str(failure))
+    return MemorySample(peer.name, at_rest.rss, at_rest.pss, held.rss, held.pss)
+
+
+def background(seconds: int) -> float:
+    """Share of the machine that is busy while everything is started and no load runs."""
+    before = cost.cpu([])
+    time.sleep(seconds)
+    return cost.cpu([]).since(before).machine / (seconds * cost.CORES)

@@ -1,0 +1,1 @@
+"""Samples as Markdown, which reads well in a terminal too."""
