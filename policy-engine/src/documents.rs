@@ -95,7 +95,8 @@ impl fmt::Display for DocumentError {
                 write!(f, "{}: ", problem.path)?;
             }
             f.write_str(&problem.reason)?;
-            if let Some(line) = problem.line {
+            // About a whole text that is none, the reason itself names the line.
+            if let Some(line) = problem.line.filter(|_| !problem.path.is_empty()) {
                 write!(f, " (line {line})")?;
             }
         }
@@ -129,10 +130,11 @@ pub fn read_values(text: &str) -> Vec<Result<RawDocument, DocumentError>> {
 }
 
 fn syntax_error(error: SyntaxError, index: usize) -> DocumentError {
+    let column = error.column.map(|column| format!(", column {column}")).unwrap_or_default();
+    let reason = format!("line {}{column}: {}", error.line, error.reason);
     let line = Some(error.line);
-    let column = error.column.map(|column| format!(" at column {column}")).unwrap_or_default();
-    let problem = Problem { path: String::new(), line, reason: error.reason + &column };
-    DocumentError { index, kind: None, name: None, line, problems: vec![problem] }
+    let problems = vec![Problem { path: String::new(), line, reason }];
+    DocumentError { index, kind: None, name: None, line, problems }
 }
 
 /// Reads all documents of a text, in order; lists are taken apart.

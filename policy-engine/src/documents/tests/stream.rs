@@ -65,6 +65,7 @@ fn syntax_errors_name_the_line() {
         let errors: Vec<_> = read_values(text).into_iter().filter_map(Result::err).collect();
         assert_eq!(errors.len(), 1, "{text:?}");
         assert_eq!(errors[0].line, Some(line), "{text:?} {}", errors[0]);
+        assert!(errors[0].to_string().contains(&format!(": line {line}, column ")));
         assert!(errors[0].to_string().contains(reason), "{text:?} {}", errors[0]);
     }
 }
