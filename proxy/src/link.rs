@@ -90,3 +90,6 @@ async fn dial(mut session: Session, mut ended: oneshot::Receiver<()>) {
         backoff = (backoff * 2).min(BACKOFF_MOST);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,5 +5,5 @@ mod rules;
 mod snapshot;
 
 pub use judge::{EndDecision, Judgement, Judging};
-pub use rules::RuleCache;
+pub use rules::{RuleCache, RuleError};
 pub use snapshot::{Snapshot, UpdateError};

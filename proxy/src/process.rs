@@ -89,7 +89,8 @@ async fn serve(
             Event::Policy { snapshot, seen } => match waiting.take() {
                 Some((sockets, steered)) => {
                     // Only now is there a policy to judge by: the kernel may steer.
-                    let published: Vec<_> = sockets.iter().map(|pair| (pair.v4.try_clone(), pair.v6.try_clone())).collect();
+                    let published: Vec<_> =
+                        sockets.iter().map(|pair| (pair.v4.try_clone(), pair.v6.try_clone())).collect();
                     pool.start(sockets, steered, &snapshot)?;
                     for (thread, (v4, v6)) in (0..).zip(published) {
                         listeners.publish(Slot::V4(thread), &v4?)?;

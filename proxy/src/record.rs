@@ -115,7 +115,8 @@ impl Recording {
 
     /// The upstream's response head has come.
     pub(crate) fn answered(&mut self, status: http::StatusCode) {
-        self.record.latency_ns = u64::try_from(self.head_read.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.record.latency_ns =
+            u64::try_from(self.head_read.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
         self.status(status);
     }
 }
@@ -168,10 +169,7 @@ pub struct RecordSource {
 pub fn buffer(capacity: usize) -> (RecordSink, RecordSource) {
     let (sender, receiver) = tokio::sync::mpsc::channel(capacity.max(1));
     let lost = std::sync::Arc::default();
-    (
-        RecordSink { queue: sender, lost: std::sync::Arc::clone(&lost) },
-        RecordSource { queue: receiver, lost },
-    )
+    (RecordSink { queue: sender, lost: std::sync::Arc::clone(&lost) }, RecordSource { queue: receiver, lost })
 }
 
 impl RecordSink {

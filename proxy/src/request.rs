@@ -98,7 +98,10 @@ impl Request {
     }
 
     /// From a request of an HTTP/2 stream, whose framing the HTTP library has checked.
-    pub(crate) fn from_http2(request: http::Request<Incoming>, most_fields: usize) -> Result<Self, RequestError> {
+    pub(crate) fn from_http2(
+        request: http::Request<Incoming>,
+        most_fields: usize,
+    ) -> Result<Self, RequestError> {
         let (parts, body) = request.into_parts();
         let Parts { method, uri, version, mut headers, .. } = parts;
         if method == Method::CONNECT {
@@ -117,7 +120,9 @@ impl Request {
             host
         };
         let authority = match (uri.authority(), &host) {
-            (Some(authority), Some(host)) if !authority::same(authority.as_str().as_bytes(), host.as_bytes()) => {
+            (Some(authority), Some(host))
+                if !authority::same(authority.as_str().as_bytes(), host.as_bytes()) =>
+            {
                 return Err(RequestError::HostMismatch);
             }
             (Some(authority), _) => authority.as_str().as_bytes(),
@@ -156,7 +161,12 @@ impl Request {
 
     /// What rules look at.
     pub(crate) fn facts(&self) -> HttpRequest<'_> {
-        HttpRequest { method: self.method.as_str(), path: self.path(), host: self.host(), headers: &self.fields }
+        HttpRequest {
+            method: self.method.as_str(),
+            path: self.path(),
+            host: self.host(),
+            headers: &self.fields,
+        }
     }
 
     /// Whether the client waits for a word before it sends the body.

@@ -52,7 +52,12 @@ impl Facts {
     }
 
     fn request(&self) -> HttpRequest<'_> {
-        HttpRequest { method: self.method.as_str(), path: &self.path, host: &self.host, headers: &self.fields }
+        HttpRequest {
+            method: self.method.as_str(),
+            path: &self.path,
+            host: &self.host,
+            headers: &self.fields,
+        }
     }
 }
 
@@ -61,7 +66,9 @@ pub(crate) fn is_asked_for<B>(response: &Response<B>, facts: &Facts) -> bool {
     let offered = protocols(&facts.fields.0);
     let chosen = protocols(response.headers());
     !chosen.is_empty()
-        && chosen.iter().all(|protocol| !is_http(protocol) && offered.iter().any(|o| o.eq_ignore_ascii_case(protocol)))
+        && chosen
+            .iter()
+            .all(|protocol| !is_http(protocol) && offered.iter().any(|o| o.eq_ignore_ascii_case(protocol)))
 }
 
 fn protocols(headers: &HeaderMap) -> Vec<&str> {
@@ -147,7 +154,11 @@ impl Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.note(result)
     }

@@ -92,4 +92,3 @@ impl Shared {
         *self.0.waiting.borrow_mut() = Some(cx.waker().clone());
     }
 }
-

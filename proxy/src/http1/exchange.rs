@@ -45,7 +45,7 @@ async fn answer(
         None => return refuse(RequestError::TwoReadings, recording),
     };
     // Whatever happens below, the guard is told how to read on.
-    let settling = head.may_switch.then(|| Settling(session));
+    let settling = head.may_switch.then(|| Settling(Some(session)));
     let request = match Request::from_http1(request, head) {
         Ok(request) => request,
         Err(error) => return refuse(error, recording),
@@ -66,14 +66,14 @@ async fn answer(
             return response::denied(grpc);
         }
     };
-    match forward(permit, session).await {
-        Ok(upstream) => deliver(upstream, facts, head_request, settling, session, recording),
-        Err(_) if session.shared.broken().is_some() => {
-            let refused = session.shared.broken().map_or_else(String::new, |refused| refused.to_string());
-            recording.refused(&refused);
-            response::text(StatusCode::BAD_REQUEST, &refused, Closing::Yes)
+    match (forward(permit, session).await, session.shared.broken()) {
+        (Ok(upstream), _) => deliver(upstream, facts, head_request, settling, session, recording),
+        // The upstream failed because the client's body did.
+        (Err(_), Some(refused)) => {
+            recording.refused(refused);
+            response::text(refused.status(), &refused.to_string(), Closing::Yes)
         }
-        Err(error) => {
+        (Err(error), None) => {
             recording.upstream_failed(&error);
             response::text(error.status(), "Upstream failure", Closing::No)
         }
@@ -96,7 +96,8 @@ async fn forward(mut permit: Permit, session: &Session) -> Result<Response<Incom
             Err(SendError::NotBegun(unsent, _)) => permit = unsent,
         }
     }
-    let mut upstream = Http1Upstream::connect(&permit, &session.flow, &worker.sockets, &worker.limits).await?;
+    let mut upstream =
+        Http1Upstream::connect(&permit, &session.flow, &worker.sockets, &worker.limits).await?;
     match upstream.send(permit, &worker.limits).await {
         Ok(response) => {
             session.upstream.replace(Some(upstream));
@@ -125,7 +126,9 @@ fn deliver(
                 let tunnel = Tunnel { upgrade: hyper::upgrade::on(&mut upstream), facts };
                 session.tunnel.replace(Some(tunnel));
                 // The guard keeps what it holds: it belongs to the tunnel.
-                std::mem::forget(settling);
+                if let Some(settling) = settling {
+                    settling.leave();
+                }
             }
             _ => {
                 let error = UpstreamError::UnaskedSwitch;
@@ -175,10 +178,19 @@ fn discard(request: Request, session: &Session) {
 }
 
 /// Tells the guard, at the latest when dropped, that the stream goes on as HTTP.
-struct Settling<'a>(&'a Session);
+struct Settling<'a>(Option<&'a Session>);
+
+impl Settling<'_> {
+    /// The stream does not go on as HTTP.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Settling<'_> {
     fn drop(&mut self) {
-        self.0.shared.go_on();
+        if let Some(session) = self.0 {
+            session.shared.go_on();
+        }
     }
 }

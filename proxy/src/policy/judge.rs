@@ -66,10 +66,22 @@ impl Snapshot {
     /// Judges by the egress policy of the source and the ingress policy of the destination.
     pub fn judge(&self, steered: &SteeredValue, port: u16, what: Judging<'_>) -> Judgement {
         let mut header_actions = Vec::new();
-        let egress =
-            self.judge_end(steered.src_endpoint, |roots| roots.egress, steered.dst_identity, port, what, &mut header_actions);
-        let ingress =
-            self.judge_end(steered.dst_endpoint, |roots| roots.ingress, steered.src_identity, port, what, &mut header_actions);
+        let egress = self.judge_end(
+            steered.src_endpoint,
+            |roots| roots.egress,
+            steered.dst_identity,
+            port,
+            what,
+            &mut header_actions,
+        );
+        let ingress = self.judge_end(
+            steered.dst_endpoint,
+            |roots| roots.ingress,
+            steered.src_identity,
+            port,
+            what,
+            &mut header_actions,
+        );
         Judgement { egress, ingress, header_actions, revision: self.revision }
     }
 

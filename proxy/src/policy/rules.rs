@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use http::{HeaderName, HeaderValue, header};
 use policy_engine::{
     http::{HttpRuleError, HttpRuleSpec, HttpRules},
     model::{HeaderMatch, Mismatch},
@@ -20,6 +21,17 @@ pub(super) struct CompiledRules {
     pub(super) ids: Vec<u32>,
 }
 
+/// Why a rule set cannot be enforced.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleError {
+    #[error(transparent)]
+    Http(#[from] HttpRuleError),
+    #[error("rule {rule}: header {name} cannot be changed by a rule")]
+    FramingHeader { rule: usize, name: String },
+    #[error("rule {rule}: {name} with that value is no header")]
+    NoHeader { rule: usize, name: String },
+}
+
 /// Compiled sets that are in use somewhere, by their encoding.
 #[derive(Default)]
 pub struct RuleCache {
@@ -27,13 +39,19 @@ pub struct RuleCache {
 }
 
 impl RuleCache {
-    pub(super) fn compile(&mut self, rules: &[link_proto::HttpRule]) -> Result<Arc<CompiledRules>, HttpRuleError> {
+    pub(super) fn compile(
+        &mut self,
+        rules: &[link_proto::HttpRule],
+    ) -> Result<Arc<CompiledRules>, RuleError> {
         let mut key = Vec::new();
         for rule in rules {
             key.extend(rule.encode_length_delimited_to_vec());
         }
         if let Some(known) = self.sets.get(&key).and_then(Weak::upgrade) {
             return Ok(known);
+        }
+        for (index, rule) in rules.iter().enumerate() {
+            rule.header_matches.iter().try_for_each(|header| check_action(index, header))?;
         }
         let specs: Vec<HttpRuleSpec> = rules.iter().map(spec).collect();
         let compiled = Arc::new(CompiledRules {
@@ -48,6 +66,34 @@ impl RuleCache {
     pub(super) fn prune(&mut self) {
         self.sets.retain(|_, set| set.strong_count() > 0);
     }
+}
+
+/// Rules may change what a request says, not where it ends or where it goes.
+fn check_action(rule: usize, header: &link_proto::HeaderMatch) -> Result<(), RuleError> {
+    let changes = match header.mismatch() {
+        link_proto::Mismatch::Deny | link_proto::Mismatch::Log => return Ok(()),
+        link_proto::Mismatch::Add | link_proto::Mismatch::Replace => true,
+        link_proto::Mismatch::Delete => false,
+    };
+    let no_header = || RuleError::NoHeader { rule, name: header.name.clone() };
+    let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| no_header())?;
+    let framing = [
+        header::HOST,
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::EXPECT,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    if framing.contains(&name) {
+        return Err(RuleError::FramingHeader { rule, name: header.name.clone() });
+    }
+    if changes {
+        HeaderValue::from_str(&header.value).map_err(|_| no_header())?;
+    }
+    Ok(())
 }
 
 fn spec(rule: &link_proto::HttpRule) -> HttpRuleSpec {

@@ -2,9 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use policy_engine::http::HttpRuleError;
-
-use super::rules::{CompiledRules, RuleCache};
+use super::rules::{CompiledRules, RuleCache, RuleError};
 use crate::link_proto::{self, PolicyUpdate};
 
 /// What is in force. Changed only by making another one.
@@ -58,7 +56,7 @@ pub enum UpdateError {
     HttpRule {
         policy: u32,
         #[source]
-        source: HttpRuleError,
+        source: RuleError,
     },
     #[error("policy {policy}: {what}")]
     Malformed { policy: u32, what: &'static str },
@@ -114,7 +112,11 @@ impl Snapshot {
 
 fn direction(policy: &link_proto::Policy, cache: &mut RuleCache) -> Result<Direction, UpdateError> {
     let malformed = |what| UpdateError::Malformed { policy: policy.id, what };
-    let classes = policy.classes.iter().map(|class| self::class(policy.id, class, cache)).collect::<Result<Vec<_>, _>>()?;
+    let classes = policy
+        .classes
+        .iter()
+        .map(|class| self::class(policy.id, class, cache))
+        .collect::<Result<Vec<_>, _>>()?;
     if policy.class_of.values().any(|class| *class as usize >= classes.len()) {
         return Err(malformed("a peer is of a class that is not there"));
     }
@@ -150,7 +152,11 @@ fn class(policy: u32, class: &link_proto::Class, cache: &mut RuleCache) -> Resul
     Ok(compiled)
 }
 
-fn verdict(policy: u32, piece: &link_proto::Piece, cache: &mut RuleCache) -> Result<PieceVerdict, UpdateError> {
+fn verdict(
+    policy: u32,
+    piece: &link_proto::Piece,
+    cache: &mut RuleCache,
+) -> Result<PieceVerdict, UpdateError> {
     // A number of a later version is no denial that anybody wrote: refuse it with the update.
     let action = link_proto::Action::try_from(piece.action)
         .map_err(|_| UpdateError::Malformed { policy, what: "unknown action" })?;
@@ -164,3 +170,6 @@ fn verdict(policy: u32, piece: &link_proto::Piece, cache: &mut RuleCache) -> Res
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,13 @@ use tokio::{
 
 use super::thread::{self, Order, Setup};
 use crate::{
-    counters::Counters, listener::ListenerPair, maps::{Steered, Verdicts}, options::Limits, policy::Snapshot,
-    record::RecordSink, worker::Totals,
+    counters::Counters,
+    listener::ListenerPair,
+    maps::{Steered, Verdicts},
+    options::Limits,
+    policy::Snapshot,
+    record::RecordSink,
+    worker::Totals,
 };
 
 /// What a thread has counted since it told last.
@@ -32,7 +37,12 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(limits: Limits, sink: RecordSink, counters: Vec<Arc<Counters>>, verdicts: Verdicts) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        sink: RecordSink,
+        counters: Vec<Arc<Counters>>,
+        verdicts: Verdicts,
+    ) -> Self {
         let (flushed, receiver) = mpsc::unbounded_channel();
         let writing = tokio::task::spawn_local(write(verdicts, receiver));
         Self { limits, sink, counters, threads: Vec::new(), flushed, writing }

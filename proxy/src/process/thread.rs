@@ -26,9 +26,14 @@ const FLUSH: Duration = Duration::from_millis(250);
 
 /// What the process tells a thread.
 pub(super) enum Order {
-    Policy { snapshot: Arc<Snapshot>, seen: oneshot::Sender<()> },
+    Policy {
+        snapshot: Arc<Snapshot>,
+        seen: oneshot::Sender<()>,
+    },
     /// Accept nothing new; end when all connections have, at the latest then.
-    Drain { until: Instant },
+    Drain {
+        until: Instant,
+    },
 }
 
 pub(super) struct Setup {

@@ -23,7 +23,10 @@ pub(super) fn clean_request(headers: &mut HeaderMap, version: Version) -> Switch
     let asks = |option: &str| options.iter().any(|name| name == option);
     let upgrade = if asks("upgrade") && version == Version::HTTP_11 { protocols(headers) } else { None };
     let trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.as_bytes().split(|octet| *octet == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        value
+            .as_bytes()
+            .split(|octet| *octet == b',')
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     });
     strip(headers, &options);
     headers.remove(header::UPGRADE);
@@ -79,7 +82,9 @@ fn connection_options(headers: &HeaderMap) -> Vec<String> {
     let mut options = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
         let Ok(value) = value.to_str() else { continue };
-        options.extend(value.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()));
+        options.extend(
+            value.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()),
+        );
     }
     options
 }
@@ -89,7 +94,9 @@ fn protocols(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut offered = Vec::new();
     for value in headers.get_all(header::UPGRADE) {
         let Ok(value) = value.to_str() else { continue };
-        offered.extend(value.split(',').map(str::trim).filter(|protocol| !protocol.is_empty() && !is_http(protocol)));
+        offered.extend(
+            value.split(',').map(str::trim).filter(|protocol| !protocol.is_empty() && !is_http(protocol)),
+        );
     }
     if offered.is_empty() { None } else { HeaderValue::from_str(&offered.join(", ")).ok() }
 }
@@ -105,12 +112,20 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
     fn named_fields_end_here() {
-        let mut map = headers(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("x-kept", "1"), ("keep-alive", "5")]);
+        let mut map = headers(&[
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("x-kept", "1"),
+            ("keep-alive", "5"),
+        ]);
         assert_eq!(clean_request(&mut map, Version::HTTP_11), Switch::No);
         assert_eq!(map, headers(&[("x-kept", "1")]));
     }
@@ -120,7 +135,11 @@ mod tests {
         let mut map = headers(&[("connection", "Upgrade"), ("upgrade", "h2c, websocket")]);
         assert_eq!(clean_request(&mut map, Version::HTTP_11), Switch::Upgrade);
         assert_eq!(map, headers(&[("connection", "upgrade"), ("upgrade", "websocket")]));
-        let mut map = headers(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AA")]);
+        let mut map = headers(&[
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AA"),
+        ]);
         assert_eq!(clean_request(&mut map, Version::HTTP_11), Switch::No);
         assert!(map.is_empty());
         let mut map = headers(&[("upgrade", "websocket")]);

@@ -38,9 +38,14 @@ impl Http1Upstream {
     }
 
     /// Sends the permitted request and waits for the response head.
-    pub(crate) async fn send(&mut self, permit: Permit, limits: &Limits) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        permit: Permit,
+        limits: &Limits,
+    ) -> Result<Response<Incoming>, SendError> {
         let (request, gate) = permit.into_parts();
-        let response = tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
+        let response =
+            tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
         if let Some(gate) = &gate {
             // A final response without 100 Continue: what becomes of the body is for the framing of
             // the two connections to settle.
@@ -50,7 +55,9 @@ impl Http1Upstream {
             Err(_) => Err(SendError::Failed(UpstreamError::ResponseTime(limits.response_time))),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => SendError::NotBegun(Permit::from_parts(request, gate), error.into_error().into()),
+                Some(request) => {
+                    SendError::NotBegun(Permit::from_parts(request, gate), error.into_error().into())
+                }
                 None => SendError::Failed(error.into_error().into()),
             }),
         }

@@ -42,15 +42,22 @@ impl Http2Upstream {
     }
 
     /// Sends the permitted request and waits for the response head.
-    pub(crate) async fn send(&mut self, permit: Permit, limits: &Limits) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        permit: Permit,
+        limits: &Limits,
+    ) -> Result<Response<Incoming>, SendError> {
         let (mut request, _) = permit.into_parts();
         *request.version_mut() = http::Version::HTTP_2;
-        let response = tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
+        let response =
+            tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
         match response {
             Err(_) => Err(SendError::Failed(UpstreamError::ResponseTime(limits.response_time))),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => SendError::NotBegun(Permit::from_parts(request, None), error.into_error().into()),
+                Some(request) => {
+                    SendError::NotBegun(Permit::from_parts(request, None), error.into_error().into())
+                }
                 None => SendError::Failed(error.into_error().into()),
             }),
         }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use nix::{errno::Errno, sys::socket::{setsockopt, sockopt}};
+use nix::{
+    errno::Errno,
+    sys::socket::{setsockopt, sockopt},
+};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tektin_abi::maps::identity;
 use tokio::net::{TcpSocket, TcpStream};

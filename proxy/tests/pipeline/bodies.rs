@@ -105,7 +105,10 @@ fn a_final_answer_instead_of_100_continue_passes() {
         let (mut server, _) = listener.accept().await.unwrap();
         let mut buffer = [0; 1024];
         let _ = server.read(&mut buffer).await.unwrap();
-        server.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.unwrap();
+        server
+            .write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
         assert_eq!(client.status().await, 413);
     });
 }
@@ -116,7 +119,9 @@ fn a_denied_request_is_not_asked_for_its_body() {
         let backend = Backend::start(OK).await;
         let proxy = Proxy::start(backend.address, public_only()).await;
         let mut client = proxy.connect().await;
-        client.send("POST /secret HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n").await;
+        client
+            .send("POST /secret HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+            .await;
         assert_eq!(client.status().await, 403);
         assert_eq!(client.rest().await, "");
     });
@@ -194,7 +199,8 @@ fn a_megabyte_up_and_down_is_unchanged() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap(), public_only()).await;
         let client = proxy.connect().await;
-        let body: Rc<Vec<u8>> = Rc::new((0..1 << 20).map(|at: u32| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect());
+        let body: Rc<Vec<u8>> =
+            Rc::new((0..1 << 20).map(|at: u32| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect());
         let expected = Rc::clone(&body);
         spawn_local(async move {
             let (mut server, _) = listener.accept().await.unwrap();
@@ -217,7 +223,8 @@ fn a_megabyte_up_and_down_is_unchanged() {
         let (mut reading, mut writing) = client.0.into_split();
         let sent = Rc::clone(&body);
         spawn_local(async move {
-            let head = format!("POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", sent.len());
+            let head =
+                format!("POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", sent.len());
             writing.write_all(head.as_bytes()).await.unwrap();
             writing.write_all(&sent).await.unwrap();
             std::future::pending::<()>().await;

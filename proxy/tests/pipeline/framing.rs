@@ -23,10 +23,26 @@ const CASES: &[Case] = &[
     ("\r\nGET /public/a HTTP/1.1\r\nHost: a\r\n\r\n", 200, SEEN),
     ("GET /public/a HTTP/1.1\r\nhOST: \ta \r\n\r\n", 200, SEEN),
     ("GET /public/a HTTP/1.0\r\nHost: a\r\n\r\n", 200, SEEN),
-    ("GET /public/a HTTP/1.1\r\nHost: a\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n", 200, SEEN),
-    ("GET /public/a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", 200, SEEN),
-    ("GET /public/%3b;%3a?%2f%2e HTTP/1.1\r\nHost: a\r\n\r\n", 200, "GET /public/%3B;%3A?%2f%2e HTTP/1.1\r\nhost: a\r\n\r\n"),
-    ("GET /public/%252e%252e/a HTTP/1.1\r\nHost: a\r\n\r\n", 200, "GET /public/%252e%252e/a HTTP/1.1\r\nhost: a\r\n\r\n"),
+    (
+        "GET /public/a HTTP/1.1\r\nHost: a\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n",
+        200,
+        SEEN,
+    ),
+    (
+        "GET /public/a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+        200,
+        SEEN,
+    ),
+    (
+        "GET /public/%3b;%3a?%2f%2e HTTP/1.1\r\nHost: a\r\n\r\n",
+        200,
+        "GET /public/%3B;%3A?%2f%2e HTTP/1.1\r\nhost: a\r\n\r\n",
+    ),
+    (
+        "GET /public/%252e%252e/a HTTP/1.1\r\nHost: a\r\n\r\n",
+        200,
+        "GET /public/%252e%252e/a HTTP/1.1\r\nhost: a\r\n\r\n",
+    ),
     // Judged in normal form, and denied.
     ("GET /public/../secret HTTP/1.1\r\nHost: a\r\n\r\n", 403, ""),
     ("GET /public/%2e%2e/secret HTTP/1.1\r\nHost: a\r\n\r\n", 403, ""),
@@ -60,7 +76,11 @@ const CASES: &[Case] = &[
     ("GET /public/a HTTP/1.1\r\n\r\n", 400, ""),
     ("GET /public/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, ""),
     ("GET /public/a HTTP/1.1\r\nHost: a, b\r\n\r\n", 400, ""),
-    ("POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, ""),
+    (
+        "POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "",
+    ),
     ("POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400, ""),
     ("POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc", 400, ""),
     ("POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", 400, ""),
@@ -162,7 +182,12 @@ fn a_smuggled_request_in_a_body_is_body() {
         let proxy = Proxy::start(backend.address, public_only()).await;
         let mut client = proxy.connect().await;
         let inner = "GET /secret HTTP/1.1\r\nHost: a\r\n\r\n";
-        client.send(format!("POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{inner}", inner.len())).await;
+        client
+            .send(format!(
+                "POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{inner}",
+                inner.len()
+            ))
+            .await;
         assert_eq!(client.status().await, 200);
         assert_eq!(proxy.record_count(), 1);
     });

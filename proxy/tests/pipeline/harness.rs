@@ -1,14 +1,7 @@
 //! The pipeline over loopback sockets. Only the kernel's part is played: the identities of a
 //! connection come from a table, and the upstream socket has no foreign address.
 
-use std::{
-    cell::RefCell,
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use tektin_abi::maps::{FlowKey, SteeredValue, action};
 use tektin_proxy::{
@@ -16,9 +9,7 @@ use tektin_proxy::{
     capture::{Accepted, OriginalDst, PeerAddr, SteeringTable},
     connection,
     counters::Counters,
-    link_proto::{
-        Action, Class, EndpointRoot, HttpRule, Piece, Policy, PolicyUpdate, Record,
-    },
+    link_proto::{Action, Class, EndpointRoot, HttpRule, Piece, Policy, PolicyUpdate, Record},
     policy::{RuleCache, Snapshot},
     record::{self, RecordSource},
     upstream::{SourceAddress, UpstreamSockets},

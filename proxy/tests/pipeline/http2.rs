@@ -75,13 +75,23 @@ fn each_stream_is_judged() {
         let (address, connections) = backend().await;
         let proxy = Proxy::start(address, public_only()).await;
         let client = client(&proxy).await;
-        let paths = ["/public/1", "/secret", "/public/x/../2", "/public/../secret", "/public/3", "/a/%2e%2e/public/4"];
+        let paths = [
+            "/public/1",
+            "/secret",
+            "/public/x/../2",
+            "/public/../secret",
+            "/public/3",
+            "/a/%2e%2e/public/4",
+        ];
         let answers = join_all(paths.map(|path| {
             let mut client = client.clone();
             async move { client.send_request(get(path)).await.unwrap() }
         }))
         .await;
-        let asked: Vec<_> = answers.iter().map(|answer| answer.headers().get("x-asked").map(|asked| asked.to_str().unwrap())).collect();
+        let asked: Vec<_> = answers
+            .iter()
+            .map(|answer| answer.headers().get("x-asked").map(|asked| asked.to_str().unwrap()))
+            .collect();
         assert_eq!(
             asked,
             [

@@ -42,7 +42,8 @@ fn allowed_and_denied_on_one_connection() {
 
 #[test]
 fn rules_look_at_method_path_host_and_headers() {
-    let header = |name: &str, value: Option<&str>| HeaderPresence { name: name.into(), value: value.map(Into::into) };
+    let header =
+        |name: &str, value: Option<&str>| HeaderPresence { name: name.into(), value: value.map(Into::into) };
     let cases: [(HttpRule, &str, u16); 12] = [
         (method("GET"), "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
         (method("GET"), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 403),
@@ -50,8 +51,16 @@ fn rules_look_at_method_path_host_and_headers() {
         (path("/a"), "GET /a HTTP/1.1\r\nHost: a\r\n\r\n", 200),
         (path("/a"), "GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n", 403),
         (path("/a"), "GET /x/../%61 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-        (HttpRule { host: Some("a\\.b".into()), ..HttpRule::default() }, "GET / HTTP/1.1\r\nHost: a.b\r\n\r\n", 200),
-        (HttpRule { host: Some("a\\.b".into()), ..HttpRule::default() }, "GET / HTTP/1.1\r\nHost: a.b.c\r\n\r\n", 403),
+        (
+            HttpRule { host: Some("a\\.b".into()), ..HttpRule::default() },
+            "GET / HTTP/1.1\r\nHost: a.b\r\n\r\n",
+            200,
+        ),
+        (
+            HttpRule { host: Some("a\\.b".into()), ..HttpRule::default() },
+            "GET / HTTP/1.1\r\nHost: a.b.c\r\n\r\n",
+            403,
+        ),
         (
             HttpRule { headers: vec![header("X-Token", None)], ..HttpRule::default() },
             "GET / HTTP/1.1\r\nHost: a\r\nx-token: 1\r\n\r\n",

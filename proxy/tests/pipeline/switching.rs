@@ -10,8 +10,7 @@ use tokio::{
 
 use crate::harness::*;
 
-const UPGRADE: &str =
-    "GET /public/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";
+const UPGRADE: &str = "GET /public/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 async fn read_some(stream: &mut TcpStream) -> Vec<u8> {
@@ -31,7 +30,10 @@ fn raw_octets_pass_after_a_switch() {
         client.send([UPGRADE.as_bytes(), b"\x81\x01a\n"].concat()).await;
         let (mut server, _) = listener.accept().await.unwrap();
         let head = String::from_utf8(read_some(&mut server).await).unwrap();
-        assert!(head.contains("connection: upgrade\r\n") && head.contains("upgrade: websocket\r\n"), "{head}");
+        assert!(
+            head.contains("connection: upgrade\r\n") && head.contains("upgrade: websocket\r\n"),
+            "{head}"
+        );
         assert!(head.ends_with("\r\n\r\n"), "{head:?}");
         let mut early = [0];
         let waited = tokio::time::timeout(Duration::from_millis(50), server.read(&mut early)).await;
@@ -116,7 +118,9 @@ fn a_tunnel_ends_when_its_request_is_no_longer_allowed() {
 fn connect_is_a_request_like_any_other() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::start(listener.local_addr().unwrap(), update(None, Some(rules(vec![method("CONNECT")])))).await;
+        let proxy =
+            Proxy::start(listener.local_addr().unwrap(), update(None, Some(rules(vec![method("CONNECT")]))))
+                .await;
         let mut client = proxy.connect().await;
         client.send("CONNECT far:443 HTTP/1.1\r\nHost: far:443\r\n\r\n").await;
         let (mut server, _) = listener.accept().await.unwrap();

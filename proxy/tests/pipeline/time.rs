@@ -13,7 +13,7 @@ fn limits() -> Limits {
         first_octet_time: Duration::from_millis(100),
         idle_time: Duration::from_millis(150),
         stall_time: Duration::from_millis(100),
-        response_time: Duration::from_millis(100),
+        response_time: Duration::from_millis(400),
         linger_time: Duration::from_millis(100),
         ..Limits::default()
     }

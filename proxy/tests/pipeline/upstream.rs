@@ -25,7 +25,8 @@ fn a_server_that_refuses_connections_is_a_502() {
 #[test]
 fn what_the_server_closes_is_closed_towards_the_client() {
     run(async {
-        let backend = Backend::start("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+        let backend =
+            Backend::start("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
         let proxy = Proxy::start(backend.address, public_only()).await;
         let mut client = proxy.connect().await;
         client.send(REQUEST).await;
@@ -88,11 +89,16 @@ fn rules_change_headers_as_they_say() {
         };
         let proxy = Proxy::start(backend.address, update(None, Some(rules(vec![rule])))).await;
         let mut client = proxy.connect().await;
-        client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Replace: old\r\nX-Delete: old\r\nX-Log: old\r\n\r\n").await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: a\r\nX-Replace: old\r\nX-Delete: old\r\nX-Log: old\r\n\r\n")
+            .await;
         assert_eq!(client.status().await, 200);
         let saw = backend.saw();
         assert!(saw.contains("x-add: new\r\n") && saw.contains("x-replace: new\r\n"), "{saw}");
-        assert!(!saw.contains("x-replace: old") && !saw.contains("x-delete") && saw.contains("x-log: old\r\n"), "{saw}");
+        assert!(
+            !saw.contains("x-replace: old") && !saw.contains("x-delete") && saw.contains("x-log: old\r\n"),
+            "{saw}"
+        );
         assert!(proxy.record(0).await.reason.contains("X-Log"), "{}", proxy.record(0).await.reason);
     });
 }

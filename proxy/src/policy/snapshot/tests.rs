@@ -1,0 +1,160 @@
+use tektin_abi::maps::SteeredValue;
+
+use super::*;
+use crate::{
+    link_proto::{
+        Action, Class as ClassMessage, EndpointRoot, HeaderMatch, HttpRule, Mismatch, Piece as PieceMessage,
+        Policy,
+    },
+    policy::Judging,
+};
+
+fn piece(protocol: u32, ports: (u32, u32), action: Action, rule: u32) -> PieceMessage {
+    PieceMessage {
+        protocol,
+        first_port: ports.0,
+        last_port: ports.1,
+        action: action.into(),
+        rule,
+        ..PieceMessage::default()
+    }
+}
+
+fn policy(id: u32, classes: Vec<Vec<PieceMessage>>) -> Policy {
+    Policy {
+        id,
+        classes: classes.into_iter().map(|pieces| ClassMessage { pieces }).collect(),
+        default_deny_rule: 9,
+        ..Policy::default()
+    }
+}
+
+fn ingress(endpoint: u32, policy: u32) -> EndpointRoot {
+    EndpointRoot { endpoint, ingress_policy: policy, egress_policy: 0 }
+}
+
+fn full(policies: Vec<Policy>, endpoints: Vec<EndpointRoot>) -> PolicyUpdate {
+    PolicyUpdate { revision: 1, full: true, policies, endpoints, ..PolicyUpdate::default() }
+}
+
+fn apply(base: &Snapshot, update: &PolicyUpdate) -> Result<Snapshot, UpdateError> {
+    base.apply(update, &mut RuleCache::default())
+}
+
+/// Action and rule for a connection from identity `peer` to endpoint 1.
+fn at_ingress(snapshot: &Snapshot, peer: u32, port: u16) -> (Action, u32) {
+    let steered = SteeredValue { src_identity: peer, dst_endpoint: 1, ..SteeredValue::default() };
+    let decision = snapshot.judge(&steered, port, Judging::Connection).ingress;
+    (decision.action, decision.rule)
+}
+
+#[test]
+fn pieces_by_port_then_every_protocol_then_default_deny() {
+    let pieces = vec![
+        piece(6, (443, 443), Action::Redirect, 3),
+        piece(6, (80, 90), Action::Deny, 1),
+        piece(17, (0, 65535), Action::Allow, 5),
+    ];
+    let tcp = apply(&Snapshot::default(), &full(vec![policy(1, vec![pieces.clone()])], vec![ingress(1, 1)]))
+        .unwrap();
+    assert_eq!(at_ingress(&tcp, 300, 79), (Action::Deny, 9));
+    assert_eq!(at_ingress(&tcp, 300, 80), (Action::Deny, 1));
+    assert_eq!(at_ingress(&tcp, 300, 90), (Action::Deny, 1));
+    assert_eq!(at_ingress(&tcp, 300, 91), (Action::Deny, 9));
+    assert_eq!(at_ingress(&tcp, 300, 443), (Action::Redirect, 3));
+
+    let with_any = [pieces, vec![piece(0, (0, 65535), Action::Allow, 7)]].concat();
+    let any =
+        apply(&Snapshot::default(), &full(vec![policy(1, vec![with_any])], vec![ingress(1, 1)])).unwrap();
+    assert_eq!(at_ingress(&any, 300, 80), (Action::Deny, 1));
+    assert_eq!(at_ingress(&any, 300, 91), (Action::Allow, 7));
+}
+
+#[test]
+fn peers_by_class_and_the_others_by_class_0() {
+    let mut both = policy(1, vec![Vec::new(), vec![piece(6, (0, 65535), Action::Allow, 4)]]);
+    both.class_of.insert(300, 1);
+    let snapshot = apply(&Snapshot::default(), &full(vec![both], vec![ingress(1, 1)])).unwrap();
+    assert_eq!(at_ingress(&snapshot, 300, 80), (Action::Allow, 4));
+    assert_eq!(at_ingress(&snapshot, 301, 80), (Action::Deny, 9));
+}
+
+#[test]
+fn no_policy_passes_and_an_unknown_endpoint_does_not() {
+    let snapshot = apply(&Snapshot::default(), &full(Vec::new(), vec![ingress(1, 0)])).unwrap();
+    assert_eq!(at_ingress(&snapshot, 300, 80), (Action::Allow, 0));
+    let empty = apply(&snapshot, &full(Vec::new(), Vec::new())).unwrap();
+    assert_eq!(at_ingress(&empty, 300, 80), (Action::Deny, 0));
+}
+
+#[test]
+fn deltas_add_replace_and_remove() {
+    let allow = |id| policy(id, vec![vec![piece(6, (0, 65535), Action::Allow, id)]]);
+    let first = apply(&Snapshot::default(), &full(vec![allow(1), allow(2)], vec![ingress(1, 1)])).unwrap();
+    let delta = PolicyUpdate {
+        revision: 2,
+        policies: vec![allow(3)],
+        removed_policies: vec![1],
+        endpoints: vec![ingress(1, 3)],
+        ..PolicyUpdate::default()
+    };
+    let second = apply(&first, &delta).unwrap();
+    assert_eq!((second.revision(), at_ingress(&second, 300, 80)), (2, (Action::Allow, 3)));
+    assert_eq!(second.policies.len(), 2);
+    let gone = PolicyUpdate { revision: 3, removed_endpoints: vec![1], ..PolicyUpdate::default() };
+    assert_eq!(at_ingress(&apply(&second, &gone).unwrap(), 300, 80), (Action::Deny, 0));
+    assert_eq!(at_ingress(&first, 300, 80), (Action::Allow, 1), "the old one is as it was");
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused() {
+    let redirect =
+        |rule: HttpRule| PieceMessage { http: vec![rule], ..piece(6, (80, 80), Action::Redirect, 1) };
+    let changing = |name: &str, value: &str| {
+        redirect(HttpRule {
+            header_matches: vec![HeaderMatch {
+                name: name.into(),
+                value: value.into(),
+                mismatch: Mismatch::Replace.into(),
+            }],
+            ..HttpRule::default()
+        })
+    };
+    let pieces = [
+        redirect(HttpRule { path: Some("(".into()), ..HttpRule::default() }),
+        changing("Content-Length", "0"),
+        changing("Host", "b"),
+        changing("X Y", "b"),
+        changing("X", "a\r\nb"),
+        piece(6, (90, 80), Action::Allow, 1),
+        piece(6, (0, 65536), Action::Allow, 1),
+        piece(0, (0, 80), Action::Allow, 1),
+        PieceMessage { action: 77, ..piece(6, (0, 1), Action::Deny, 1) },
+    ];
+    for piece in pieces {
+        let update = full(vec![policy(1, vec![vec![piece.clone()]])], vec![ingress(1, 1)]);
+        assert!(apply(&Snapshot::default(), &update).is_err(), "{piece:?}");
+    }
+    let overlap = vec![piece(6, (80, 90), Action::Allow, 1), piece(6, (90, 91), Action::Deny, 1)];
+    assert!(apply(&Snapshot::default(), &full(vec![policy(1, vec![overlap])], Vec::new())).is_err());
+    assert!(apply(&Snapshot::default(), &full(Vec::new(), vec![ingress(1, 5)])).is_err());
+    let mut classless = policy(1, vec![Vec::new()]);
+    classless.class_of.insert(300, 1);
+    assert!(apply(&Snapshot::default(), &full(vec![classless], Vec::new())).is_err());
+}
+
+#[test]
+fn equal_rule_sets_are_compiled_once() {
+    let redirect = || PieceMessage {
+        http: vec![HttpRule { rule: 4, path: Some("/a".into()), ..HttpRule::default() }],
+        ..piece(6, (80, 80), Action::Redirect, 1)
+    };
+    let mut cache = RuleCache::default();
+    let update = full(vec![policy(1, vec![vec![redirect()]]), policy(2, vec![vec![redirect()]])], Vec::new());
+    let snapshot = Snapshot::default().apply(&update, &mut cache).unwrap();
+    let rules = |id: u32| match &snapshot.policies[&id].classes[0].tcp[0].verdict {
+        PieceVerdict::Redirect { http, .. } => Arc::clone(http),
+        _ => panic!("no redirect"),
+    };
+    assert!(Arc::ptr_eq(&rules(1), &rules(2)));
+}
