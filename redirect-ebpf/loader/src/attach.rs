@@ -9,7 +9,7 @@ use std::{
 
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType,
-    tc::{self, NlOptions, TcAttachOptions, TcError, TcHandle},
+    tc::{self, NlOptions, TcAttachOptions, TcHandle},
 };
 
 use crate::{
@@ -81,7 +81,8 @@ impl Datapath {
     /// Takes all programs off a device, which may be gone already.
     pub fn detach(&mut self, device: &str) -> Result<(), AttachError> {
         for program in ["from_workload", "to_workload", "from_outside"] {
-            links::remove(&pin_path(&self.pin_dir, program, device))?;
+            let path = pin_path(&self.pin_dir, program, device);
+            links::remove(&path).map_err(|source| AttachError::Path { path, source })?;
             if self.mode == AttachMode::Clsact && nix::net::if_::if_nametoindex(device).is_ok() {
                 for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
                     // None there: nothing to detach.
@@ -145,10 +146,9 @@ impl Datapath {
         hook: Hook,
         device: &str,
     ) -> Result<Attachment, ProgramError> {
-        match tc::qdisc_add_clsact(device) {
-            Ok(()) | Err(TcError::AlreadyAttached) => {}
-            Err(error) => return Err(error.into()),
-        }
+        // There already, perhaps by somebody else; if it is missing for another reason, attaching
+        // says so.
+        let _ = tc::qdisc_add_clsact(device);
         let direction = if hook == Hook::TcxEgress { TcAttachType::Egress } else { TcAttachType::Ingress };
         let missing = || ProgramError::IOError(io::Error::from(io::ErrorKind::NotFound));
         let classifier: &mut SchedClassifier =

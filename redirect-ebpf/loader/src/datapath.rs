@@ -14,7 +14,13 @@ use nix::libc;
 use tektin_abi::maps::PIN_VERSION;
 
 use crate::{
-    OBJECT, attach::AttachMode, bpffs, error::LoadError, features::Features, links::links_dir, maps::Maps,
+    OBJECT,
+    attach::AttachMode,
+    bpffs,
+    error::LoadError,
+    features::Features,
+    links::{self, links_dir},
+    maps::Maps,
     table::maps_dir,
 };
 
@@ -112,10 +118,11 @@ impl Datapath {
             move |source| LoadError::PinDirectory { path, source }
         };
         let version = pin_dir.join(PIN_VERSION);
-        for dir in [links_dir(pin_dir), maps_dir(pin_dir)] {
-            for file in bpffs::files(&dir).map_err(at(&dir))? {
-                fs::remove_file(&file).map_err(at(&file))?;
-            }
+        for pin in bpffs::files(&links_dir(pin_dir)).map_err(at(&version))? {
+            links::remove(&pin).map_err(at(&pin))?;
+        }
+        for pin in bpffs::files(&maps_dir(pin_dir)).map_err(at(&version))? {
+            fs::remove_file(&pin).map_err(at(&pin))?;
         }
         for dir in [links_dir(pin_dir), maps_dir(pin_dir), version, pin_dir.to_owned()] {
             match fs::remove_dir(&dir) {

@@ -8,7 +8,7 @@ use std::{
 
 use tektin_abi::maps::PIN_VERSION;
 
-use crate::{attach::Attachment, error::AttachError, sys};
+use crate::{attach::Attachment, sys};
 
 /// `enum bpf_attach_type` (linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,12 +88,18 @@ fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(nix::sys::stat::fstat(fd)?.st_ino)
 }
 
-/// Removes the pin, and with it the link. Whether there was one.
-pub(crate) fn remove(path: &Path) -> Result<bool, AttachError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(AttachError::Path { path: path.into(), source }),
+/// Ends a pinned link and removes the pin. One that is not there is fine.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match sys::object(path) {
+        Ok(link) => {
+            // What it was attached to may be gone: then there is nothing to detach.
+            if let Err(error) = sys::link_detach(link.as_fd()) {
+                tracing::debug!(path = %path.display(), %error, "detaching");
+            }
+            fs::remove_file(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -24,6 +24,7 @@ enum Command {
     MapLookupBatch = 24,
     LinkCreate = 28,
     LinkUpdate = 29,
+    LinkDetach = 34,
 }
 
 /// `union bpf_attr`, as far as these commands use it: 64-bit slots, 32-bit fields packed by `pair`.
@@ -150,6 +151,13 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     let mut attributes = [0; 16];
     attributes[0] = pair(number(link), number(program));
     bpf(Command::LinkUpdate, &mut attributes).map(drop)
+}
+
+/// Takes a link off its target at once; closing it would do so some time later.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = [0; 16];
+    attributes[0] = pair(number(link), 0);
+    bpf(Command::LinkDetach, &mut attributes).map(drop)
 }
 
 /// The first 80 octets of an object's `bpf_*_info`, as 32-bit words.

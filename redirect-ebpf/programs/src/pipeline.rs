@@ -39,8 +39,8 @@ pub(crate) fn decide(run: &Run<'_>, area: &mut Scratch) -> Action {
         return action;
     }
     let action = track(run, area, config);
-    if let (Action::Pass | Action::ToProxy, Err(reason)) =
-        (action, fragments::remember(&area.packet, run.now))
+    if matches!(action, Action::Pass | Action::ToProxy)
+        && let Err(reason) = fragments::remember(&area.packet, run.now)
     {
         return Action::Drop(reason);
     }
@@ -58,40 +58,38 @@ fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
         found = CT.get_ptr_mut(&area.packet.keys.reverse);
         standing = standing_of(found, direction, &area.packet, revision, now);
     }
-    let Some(found) = found else { return first(run, area, config) };
-    if standing == Standing::Absent {
-        return first(run, area, config);
-    }
-    // SAFETY: a live map value. Other CPUs may change it meanwhile; each field is read or written
-    // on its own, and a lost store costs a second of expiry.
-    let entry = unsafe { &mut *found };
-    if standing == Standing::Stale {
-        return again(run, area, entry, direction, config);
-    }
-    match standing {
-        Standing::Pass => {
-            conntrack::note(entry, direction, &area.packet, now);
-            Action::Pass
-        }
-        Standing::Proxied => match proxied(run, &area.packet, direction) {
-            Some(action) => {
+    if let Some(found) = found {
+        // SAFETY: a live map value. Other CPUs may change it meanwhile; each field is read or
+        // written on its own, and a lost store costs a second of expiry.
+        let entry = unsafe { &mut *found };
+        match standing {
+            Standing::Absent => {}
+            Standing::Pass => {
                 conntrack::note(entry, direction, &area.packet, now);
-                action
+                return Action::Pass;
             }
-            // A SYN whose old connection is gone from the proxy: a new connection.
-            None => first(run, area, config),
-        },
-        Standing::Drop(reason) => {
-            if now < entry.reported_ns + SECOND_NS {
-                return Action::DropReported(reason);
+            Standing::Proxied => {
+                if let Some(action) = proxied(run, &area.packet, direction) {
+                    conntrack::note(entry, direction, &area.packet, now);
+                    return action;
+                }
+                // A SYN whose old connection is gone from the proxy: a new connection.
             }
-            entry.reported_ns = now;
-            area.entry = *entry;
-            event::report(run.skb, area, run.hook, event_kind::DROP, reason.0, now);
-            Action::DropReported(reason)
+            Standing::Drop(reason) => return denied(run, area, entry, reason),
+            Standing::Stale => return again(run, area, entry, direction, config),
         }
-        Standing::Absent | Standing::Stale => Action::Drop(DropReason(drop::DEFAULT_DENY)),
     }
+    first(run, area, config)
+}
+
+#[inline(always)]
+fn denied(run: &Run<'_>, area: &mut Scratch, entry: &mut CtValue, reason: DropReason) -> Action {
+    if run.now >= entry.reported_ns + SECOND_NS {
+        entry.reported_ns = run.now;
+        area.entry = *entry;
+        event::report(run.skb, area, run.hook, event_kind::DROP, reason.0, run.now);
+    }
+    Action::DropReported(reason)
 }
 
 #[inline(always)]

@@ -328,13 +328,14 @@ fn lay_out(id: &str) {
     ] {
         fs::write(Path::new("/proc/sys/net").join(file), value).expect(file);
     }
-    for family in ["-4", "-6"] {
+    for (family, own) in [("-4", Place::Node.v4()), ("-6", Place::Node.v6())] {
+        let own = own.to_string();
         let rules: [&[&str]; 5] = [
             &["rule", "add", "prio", "8", "iif", "lo", "fwmark", "0x200/0xf00", "lookup", "main"],
             &["rule", "add", "prio", "9", "fwmark", "0x200/0xf00", "lookup", "2004"],
             &["rule", "add", "prio", "10", "fwmark", "0x400/0xf00", "lookup", "2005"],
             &["route", "add", "local", "default", "dev", "lo", "table", "2004"],
-            &["route", "add", "local", "default", "dev", "lo", "table", "2005"],
+            &["route", "add", "local", "default", "dev", "lo", "src", &own, "table", "2005"],
         ];
         for rule in rules {
             let mut arguments = vec!["-n", &node, family];
