@@ -12,7 +12,7 @@ pub mod resolve;
 pub mod store;
 pub mod table;
 
-pub use resolve::{Direction, EndpointName, Resolve};
+pub use resolve::{EndpointName, Resolve};
 pub use store::FlowStore;
 
 #[cfg(test)]

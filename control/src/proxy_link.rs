@@ -29,7 +29,6 @@ mod peer;
 mod session;
 mod state;
 
-pub use peer::PeerError;
 use session::{Answer, Service, Session};
 use state::State;
 pub use state::StateError;

@@ -55,16 +55,8 @@ impl ProxyCommand {
 #[derive(Debug)]
 pub struct Supervisor {
     restarts: Arc<AtomicU64>,
-    end: oneshot::Sender<End>,
+    end: oneshot::Sender<()>,
     task: JoinHandle<()>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The proxy goes on.
-    Leave,
-    /// The proxy ends.
-    Stop,
 }
 
 impl Supervisor {
@@ -85,17 +77,8 @@ impl Supervisor {
 
     /// Ends the supervision; the proxy goes on.
     pub async fn leave(self) {
-        self.finish(End::Leave).await;
-    }
-
-    /// Ends the supervision and the proxy; returns when the process is gone.
-    pub async fn stop(self) {
-        self.finish(End::Stop).await;
-    }
-
-    async fn finish(self, end: End) {
         // An error of either means that the task is over already.
-        let _ = self.end.send(end);
+        let _ = self.end.send(());
         let _ = self.task.await;
     }
 }
@@ -111,34 +94,24 @@ async fn supervise(
     command: ProxyCommand,
     link: ProxyLink,
     restarts: Arc<AtomicU64>,
-    mut ended: oneshot::Receiver<End>,
+    mut ended: oneshot::Receiver<()>,
 ) {
-    let mut adopted = adopt(&command, &link).await;
+    let mut adopted = tokio::select! {
+        adopted = adopt(&command, &link) => adopted,
+        _ = &mut ended => return,
+    };
     let mut delay = Duration::ZERO;
     loop {
         let began = Instant::now();
-        let end = match adopted.take().map_or_else(|| start(&command), Ok) {
+        match adopted.take().map_or_else(|| start(&command), Ok) {
             Ok(mut process) => {
-                let outcome = tokio::select! {
-                    exit = process.wait() => Err(exit),
-                    end = &mut ended => Ok(end.unwrap_or(End::Leave)),
+                let exit = tokio::select! {
+                    exit = process.wait() => exit,
+                    _ = &mut ended => return,
                 };
-                match outcome {
-                    Ok(End::Leave) => return,
-                    Ok(End::Stop) => return process.terminate().await,
-                    Err(exit) => {
-                        tracing::error!(pid = process.pid(), %exit, "proxy ended: L7 fails closed until it is back")
-                    }
-                }
-                None
+                tracing::error!(pid = process.pid(), %exit, "proxy ended: L7 fails closed until it is back");
             }
-            Err(error) => {
-                tracing::error!(%error, "cannot start the proxy");
-                tokio::time::timeout(Duration::ZERO, &mut ended).await.ok()
-            }
-        };
-        if end.is_some() {
-            return;
+            Err(error) => tracing::error!(%error, "cannot start the proxy"),
         }
         delay = next_delay(delay, began.elapsed());
         tokio::select! {

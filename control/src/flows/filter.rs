@@ -181,11 +181,15 @@ fn has_label(end: &End, wanted: &str) -> bool {
 }
 
 fn whole_path(text: &str) -> Result<Regex, FilterError> {
+    let compiled = |regex: &str| {
+        Regex::new(regex).map_err(|error| {
+            let reason = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
+            FilterError::Path(text.to_owned(), reason)
+        })
+    };
     // Alone first: `a)|(b` must not close the group that anchors it, and errors show what was given.
-    Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$"))).map_err(|error| {
-        let reason = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
-        FilterError::Path(text.to_owned(), reason)
-    })
+    compiled(text)?;
+    compiled(&format!("^(?:{text})$"))
 }
 
 fn status_range(text: &str) -> Result<RangeInclusive<u16>, FilterError> {
