@@ -4,7 +4,7 @@
 //! would mean something else, it is given RE2's meaning (`\d`, `\w`, `\s`, `\b` are ASCII, `\<` is a
 //! literal) or refused (set operations and nested sets inside brackets, flags that RE2 lacks).
 
-use regex_automata::meta;
+use regex_automata::{meta, nfa::thompson};
 use regex_syntax::{
     ast,
     hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind, Look, translate::TranslatorBuilder},
@@ -17,7 +17,11 @@ mod re2;
 /// # Errors
 /// The reason in words, without the pattern.
 pub fn check(pattern: &str) -> Result<(), String> {
-    parse(pattern).map(|_| ())
+    let config = thompson::Config::new().nfa_size_limit(Some(SIZE_LIMIT)).utf8(false);
+    match thompson::Compiler::new().configure(config).build_from_hir(&parse(pattern)?) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("takes more than {SIZE_LIMIT} octets once compiled")),
+    }
 }
 
 /// Matches the whole text with this one pattern. For tests and explanations; a set of rules goes
@@ -31,6 +35,8 @@ pub fn is_full_match(pattern: &str, text: &str) -> Result<bool, String> {
     Ok(regex.is_match(text))
 }
 
+/// Largest NFA of one pattern, in octets: small beside what a whole set may take.
+const SIZE_LIMIT: usize = 1 << 20;
 /// Deepest nesting of groups and repetitions.
 const NEST_LIMIT: u32 = 100;
 

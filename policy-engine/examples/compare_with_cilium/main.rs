@@ -74,7 +74,7 @@ impl Tally {
         for (index, (cilium, tektin)) in cilium.iter().zip(&tektin.rows).enumerate() {
             *self.verdicts.entry(cilium.verdict.clone()).or_default() += 1;
             self.request_rules += usize::from(cilium.http.is_some());
-            differences.extend(compare(cilium, tektin).map(|difference| (index, difference)));
+            differences.extend(compare(&file, cilium, tektin).map(|difference| (index, difference)));
         }
         for (_, difference) in &differences {
             self.count(path, difference);
