@@ -16,12 +16,20 @@ class Cpu:
     """All but idle, waiting for disks, and stolen by the hypervisor; all cores together."""
     stolen: float
     processes: float
+    lab: float
+    """Of all processes of a control group, counted by the scheduler; what else runs on the machine is
+    not in it, and neither is what the kernel does in between on nobody's account."""
 
     def since(self, before: "Cpu") -> "Cpu":
-        return Cpu(self.machine - before.machine, self.stolen - before.stolen, self.processes - before.processes)
+        return Cpu(
+            self.machine - before.machine,
+            self.stolen - before.stolen,
+            self.processes - before.processes,
+            self.lab - before.lab,
+        )
 
 
-def cpu(pids: list[int]) -> Cpu:
+def cpu(pids: list[int], group: Path | None = None) -> Cpu:
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
@@ -29,6 +37,7 @@ def cpu(pids: list[int]) -> Cpu:
         machine=(user + nice + system + irq + softirq) * TICK,
         stolen=steal * TICK,
         processes=sum(process_time(pid) for pid in pids),
+        lab=group_time(group) if group else 0,
     )
 
 
@@ -36,6 +45,11 @@ def process_time(pid: int) -> float:
     # The name is in parentheses and may hold anything; utime and stime are the 12th and 13th after it.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * TICK
+
+
+def group_time(group: Path) -> float:
+    lines = (line.split() for line in (group / "cpu.stat").read_text().splitlines())
+    return next(int(value) for name, value in lines if name == "usage_usec") / 1e6
 
 
 @dataclass(frozen=True)

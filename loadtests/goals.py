@@ -33,18 +33,21 @@ def all_of(samples: list[Sample], bodies: list[BodySample], memory: list[MemoryS
     def machine(sample):
         return sample.machine_cpu
 
+    def lab(sample):
+        return sample.lab_cpu
+
     def rate(sample):
         return sample.rate
 
     return [
         judged("Machine CPU a request, L7 ÷ Envoy, keep-alive",
                ratio(kept, machine, "tektin-l7", "envoy"), "≤", 0.4, 2),
-        judged("… of it what each adds to no proxy at all",
-               ratio(beyond, machine, "tektin-l7", "envoy"), "≤", 0.4, 2),
+        judged("… of it what each adds to a path without a proxy",
+               ratio(beyond, lab, "tektin-l7", "envoy"), "≤", 0.4, 2),
         judged("Machine CPU a request, L7 ÷ HAProxy, keep-alive",
                ratio(kept, machine, "tektin-l7", "haproxy"), "≤", 1.0, 2),
-        judged("… of it what each adds to no proxy at all",
-               ratio(beyond, machine, "tektin-l7", "haproxy"), "≤", 1.0, 2),
+        judged("… of it what each adds to a path without a proxy",
+               ratio(beyond, lab, "tektin-l7", "haproxy"), "≤", 1.0, 2),
         judged("Requests a second, L4 ÷ nothing, keep-alive",
                ratio(kept, rate, "tektin-l4", "direct"), "≥", 0.95, 3),
         judged("Requests a second, L4 ÷ nothing, a connection a request",

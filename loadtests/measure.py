@@ -26,9 +26,10 @@ def load(peer: Peer, way: str, seconds: int) -> Load:
 def requests(peer: Peer, way: str, round: int, seconds: int) -> Sample:
     pids = peer.processes()
     recorded = peer.records() if peer.records else None
-    started, before = time.monotonic(), cost.cpu(pids)
+    group = peer.client.group
+    started, before = time.monotonic(), cost.cpu(pids, group)
     done = load(peer, way, seconds)
-    spent, took = cost.cpu(pids).since(before), time.monotonic() - started
+    spent, took = cost.cpu(pids, group).since(before), time.monotonic() - started
     if done.requests == 0:
         raise LoadFailed(f"{peer.title}, {way}: not one request succeeded, {done.failed} failed")
     return Sample(
@@ -40,6 +41,7 @@ def requests(peer: Peer, way: str, round: int, seconds: int) -> Sample:
         p99=done.p99,
         process_cpu=spent.processes * 1e6 / done.requests,
         machine_cpu=spent.machine * 1e6 / done.requests,
+        lab_cpu=spent.lab * 1e6 / done.requests,
         stolen=spent.stolen / (took * cost.CORES),
         failed=done.failed,
         requests=done.requests,
@@ -57,9 +59,9 @@ def recorded_since(peer: Peer, before: Records | None) -> Records | None:
 def large_body(peer: Peer, round: int, wanted: Settings) -> BodySample:
     pids = peer.processes()
     cost.forget_peak(pids)
-    at_rest, before = cost.memory(pids).rss, cost.cpu(pids)
+    at_rest, before = cost.memory(pids).rss, cost.cpu(pids, peer.client.group)
     fetched = body.fetch(peer.client, peer.url(settings.BIG_PATH), wanted.body_mib)
-    spent = cost.cpu(pids).since(before)
+    spent = cost.cpu(pids, peer.client.group).since(before)
     gib = fetched.mib / 1024
     return BodySample(
         round=round,
@@ -67,6 +69,7 @@ def large_body(peer: Peer, round: int, wanted: Settings) -> BodySample:
         rate=fetched.mib / fetched.seconds,
         machine_cpu=spent.machine * 1e3 / gib,
         process_cpu=spent.processes * 1e3 / gib,
+        lab_cpu=spent.lab * 1e3 / gib,
         grown=max(0.0, cost.peak_rss(pids) - at_rest),
     )
 

@@ -21,6 +21,8 @@ class Sample:
     p99: float
     process_cpu: float
     machine_cpu: float
+    lab_cpu: float
+    """Client, backend and what stands between; 0 without control groups."""
     stolen: float
     """Share of the machine's time that the hypervisor took."""
     failed: int
@@ -36,8 +38,9 @@ class BodySample:
     rate: float
     """MiB a second."""
     machine_cpu: float
-    """Milliseconds a GiB, as process_cpu."""
+    """Milliseconds a GiB, as process_cpu and lab_cpu."""
     process_cpu: float
+    lab_cpu: float
     grown: float
     """MiB, by which the most memory during the transfer exceeded that before it."""
 
@@ -80,11 +83,11 @@ def ratio(samples: list, value: Callable, of: str, to: str) -> Spread | None:
 
 
 def added(samples: list[Sample], base: str) -> list[Sample]:
-    """The samples with the machine's CPU a request less that of `base` in the same round: what a
-    peer adds to a path that is there without it."""
-    bases = {sample.round: sample.machine_cpu for sample in samples if sample.peer == base}
+    """The samples with the lab's CPU a request less that of `base` in the same round: what a peer adds
+    to a path that is there without it."""
+    bases = {sample.round: sample.lab_cpu for sample in samples if sample.peer == base}
     return [
-        replace(sample, machine_cpu=sample.machine_cpu - bases[sample.round])
+        replace(sample, lab_cpu=sample.lab_cpu - bases[sample.round])
         for sample in samples
         if sample.peer != base and sample.round in bases
     ]

@@ -29,12 +29,13 @@ def way_table(samples: list[Sample], peers: list[Peer]) -> str:
             peer.title,
             middle(lambda s: s.rate, 0),
             middle(lambda s: s.process_cpu, 1) if peer.name != "direct" else "–",
+            middle(lambda s: s.lab_cpu, 1),
             middle(lambda s: s.machine_cpu, 1),
             middle(lambda s: s.p50 / 1000, 2),
             middle(lambda s: s.p99 / 1000, 2),
             str(sum(s.failed for s in own)),
         ])
-    return table(["Between", "requests/s", "CPU/request of it, µs", "of the machine, µs", "p50, ms", "p99, ms", "failed"],
+    return table(["Between", "requests/s", "CPU/request of it, µs", "of the lab, µs", "of the machine, µs", "p50, ms", "p99, ms", "failed"],
                  rows)
 
 
@@ -56,12 +57,13 @@ def ratio_table(samples: list[Sample], peers: list[Peer]) -> str:
                 f"{titles[own]} ÷ {titles[other]}",
                 cell(samples, lambda s: s.rate),
                 cell(samples, lambda s: s.process_cpu),
+                cell(samples, lambda s: s.lab_cpu),
+                cell(beyond, lambda s: s.lab_cpu),
                 cell(samples, lambda s: s.machine_cpu),
-                cell(beyond, lambda s: s.machine_cpu),
                 cell(samples, lambda s: s.p50),
                 cell(samples, lambda s: s.p99),
             ])
-    heading = ["Ratio", "requests/s", "CPU of it", "CPU of the machine", "… added to nothing", "p50", "p99"]
+    heading = ["Ratio", "requests/s", "CPU of it", "CPU of the lab", "… beyond nothing", "CPU of the machine", "p50", "p99"]
     return table(heading, rows) if rows else ""
 
 
@@ -86,22 +88,25 @@ def body_table(samples: list[BodySample], peers: list[Peer]) -> str:
                 peer.title,
                 spread(s.rate for s in own).show(0),
                 spread(s.process_cpu for s in own).show(0) if between else "–",
+                spread(s.lab_cpu for s in own).show(0),
                 spread(s.machine_cpu for s in own).show(0),
                 spread(s.grown for s in own).show(1) if between else "–",
             ])
-    return table(["Between", "MiB/s", "CPU/GiB of it, ms", "of the machine, ms", "memory grown, MB"], rows)
+    return table(["Between", "MiB/s", "CPU/GiB of it, ms", "of the lab, ms", "of the machine, ms", "memory grown, MB"], rows)
 
 
 def body_ratio_table(samples: list[BodySample], peers: list[Peer]) -> str:
     titles = {peer.name: peer.title for peer in peers}
     measured = {sample.peer for sample in samples}
     rows = [
-        [f"Tektin L7 ÷ {titles[other]}", ratio(samples, lambda s: s.rate, "tektin-l7", other).show(2),
-         ratio(samples, lambda s: s.machine_cpu, "tektin-l7", other).show(2)]
+        [f"Tektin L7 ÷ {titles[other]}", *(
+            found.show(2) if (found := ratio(samples, value, "tektin-l7", other)) else "–"
+            for value in (lambda s: s.rate, lambda s: s.lab_cpu, lambda s: s.machine_cpu)
+        )]
         for other in RATIO_PEERS
         if {"tektin-l7", other} <= measured
     ]
-    return table(["Ratio", "MiB/s", "CPU of the machine"], rows) if rows else ""
+    return table(["Ratio", "MiB/s", "CPU of the lab", "CPU of the machine"], rows) if rows else ""
 
 
 def memory_table(samples: list[MemorySample], peers: list[Peer], idle: int) -> str:
