@@ -120,3 +120,6 @@ pub fn is_unicast(addr: &Addr) -> bool {
     // `::` and `::1` are the only ones that differ in the last octet alone and are never routed.
     addr[0] != 0xff && !(rest == 0 && addr[15] <= 1)
 }
+
+#[cfg(test)]
+mod tests;

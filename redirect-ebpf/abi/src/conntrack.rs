@@ -228,3 +228,6 @@ fn stamp(entry: &mut CtValue, (src, dst): (End, End), judgement: Judgement, revi
     entry.ingress_rule = judgement.ingress_rule;
     entry.revision = revision;
 }
+
+#[cfg(test)]
+mod tests;

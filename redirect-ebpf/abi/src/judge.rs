@@ -145,3 +145,6 @@ pub fn policy_port(flow: &FlowKey) -> u16 {
         (_, port) => port,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,14 @@
 //! Only what decisions need is read, and everything that could be read in two ways is refused.
 //! Nothing here trusts a length field: every read is checked against the packet's real end.
 
+#[cfg(test)]
+pub(crate) mod build;
 mod icmp;
 mod ip;
 pub use ip::is_v4_mapped;
 pub mod neighbour;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     DropReason,
