@@ -1,5 +1,7 @@
 //! Replays what Cilium's own engine answered (testdata/policies/README.md says how it was asked).
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,

@@ -1,5 +1,7 @@
 //! HTTP rules: RE2's meaning of patterns, headers, and sets too large for a table.
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use policy_engine::{
     http::{HeaderAction, HttpRequest, HttpRuleError, HttpRuleSpec, HttpRules, HttpVerdict},
     model::{HeaderMatch, Mismatch},

@@ -1,6 +1,8 @@
 //! Every published example policy, with verdicts derived by hand from the semantics. The examples
 //! lie beside the repository; where they do not, there is nothing to test here.
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use std::{
     collections::BTreeSet,
     fs,

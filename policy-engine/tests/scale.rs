@@ -1,5 +1,7 @@
 //! 10,000 rules and 50,000 identities compile in seconds, and one more identity costs milliseconds.
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

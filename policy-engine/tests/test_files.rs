@@ -1,5 +1,7 @@
 //! Policy test files: their syntax, their answers as JSON, what is refused.
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use std::{fs, path::Path};
 
 use policy_engine::{

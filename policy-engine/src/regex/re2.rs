@@ -72,13 +72,12 @@ fn known_literal(literal: &ast::Literal) -> Result<(), String> {
 }
 
 fn known_flags(flags: &ast::Flags) -> Result<(), String> {
-    for item in &flags.items {
-        match item.kind {
-            ast::FlagsItemKind::Flag(ast::Flag::Unicode | ast::Flag::IgnoreWhitespace | ast::Flag::CRLF) => {
-                return Err("the flags are i, m, s and U".to_owned());
-            }
-            _ => {}
-        }
+    use ast::{Flag, FlagsItemKind};
+    let unknown = |kind: &FlagsItemKind| {
+        matches!(kind, FlagsItemKind::Flag(Flag::Unicode | Flag::IgnoreWhitespace | Flag::CRLF))
+    };
+    if flags.items.iter().any(|item| unknown(&item.kind)) {
+        return Err("the flags are i, m, s and U".to_owned());
     }
     Ok(())
 }

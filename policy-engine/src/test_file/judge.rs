@@ -22,6 +22,15 @@ pub(super) struct Judge<'a> {
     compiled: HashMap<u32, SubjectPolicy>,
 }
 
+/// A test without its ends.
+struct Question<'t> {
+    /// In the list of tests.
+    index: usize,
+    protocol: Protocol,
+    port: u16,
+    http: Option<&'t Http>,
+}
+
 /// What one end says about the flow, and about the request if there is one.
 struct Answer {
     l4: &'static str,
@@ -49,9 +58,9 @@ impl<'a> Judge<'a> {
             self.world.end(text).ok_or_else(|| TestFileError::format(place(field), unknown))
         };
         let (from, to) = (end("from", &test.from)?, end("to", &test.to)?);
-        let http = test.http.as_ref();
-        let egress = self.ask(&from, Direction::Egress, &to, protocol, port, http, &place)?;
-        let ingress = self.ask(&to, Direction::Ingress, &from, protocol, port, http, &place)?;
+        let question = Question { index, protocol, port, http: test.http.as_ref() };
+        let egress = self.ask(&from, Direction::Egress, &to, &question)?;
+        let ingress = self.ask(&to, Direction::Ingress, &from, &question)?;
         let (verdict, rule) = combine(&egress, &ingress);
         let expect = test.expect.map(|expect| expect.name());
         Ok(Row {
@@ -70,16 +79,12 @@ impl<'a> Judge<'a> {
         })
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn ask(
         &mut self,
         subject: &End,
         direction: Direction,
         peer: &End,
-        protocol: Protocol,
-        port: u16,
-        http: Option<&Http>,
-        place: &impl Fn(&str) -> String,
+        question: &Question<'_>,
     ) -> Result<Answer, TestFileError> {
         if !subject.policed {
             return Ok(Answer::l4("none", String::new()));
@@ -95,7 +100,7 @@ impl<'a> Judge<'a> {
         let Some(policy) = policy else {
             return Ok(Answer::l4("allow", String::new()));
         };
-        let Some(piece) = policy.lookup(peer.identity.id, protocol, port) else {
+        let Some(piece) = policy.lookup(peer.identity.id, question.protocol, question.port) else {
             return Ok(Answer::l4("deny", default_deny(policy)));
         };
         Ok(match &piece.verdict {
@@ -104,9 +109,10 @@ impl<'a> Judge<'a> {
             L4Verdict::Redirect { rule, l7 } => {
                 let mut answer = Answer::l4("redirect", rule.to_string());
                 answer.l7 = Some(l7.clone());
-                if let Some(http) = http {
-                    (answer.request, answer.rule) = judge_request(l7, rule, http)
-                        .map_err(|reason| TestFileError::format(place("http"), reason))?;
+                if let Some(http) = question.http {
+                    (answer.request, answer.rule) = judge_request(l7, rule, http).map_err(|reason| {
+                        TestFileError::format(format!("tests[{}].http", question.index), reason)
+                    })?;
                 }
                 answer
             }
