@@ -1,4 +1,5 @@
 //! The programs in the running kernel, with real packets between network namespaces. Needs root.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod kernel {
     mod antispoof;
@@ -10,5 +11,6 @@ mod kernel {
     mod proxy;
     mod raw;
     mod steering;
+    mod test_run;
     mod world;
 }
