@@ -1,4 +1,5 @@
-//! Policy documents in, verdicts and the rule that decided out. Pure and synchronous.
+//! Policy documents in, verdicts and the rule that decided out. Pure and synchronous; only policy test
+//! files read other files, the policies that they name.
 
 pub mod compile;
 pub mod compiled;
