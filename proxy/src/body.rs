@@ -6,12 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Holds a body back until the server has answered `100 Continue` or given its final response.
 #[derive(Default)]
@@ -51,7 +53,7 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(gate) = &self.gate {
-            std::task::ready!(gate.poll(cx));
+            ready!(gate.poll(cx));
             self.gate = None;
         }
         Pin::new(&mut self.inner).poll_frame(cx)
@@ -68,20 +70,57 @@ impl Body for RequestBody {
 
 /// What the client gets: the upstream's body, or a text of the proxy's own.
 pub enum ResponseBody {
-    Forwarded(Incoming),
+    Forwarded(Forwarded),
     Own(Bytes),
+}
+
+/// A server's body. Ends with an error when the server sends nothing for too long: a client that
+/// has gone away shows only when something is written to it.
+pub struct Forwarded {
+    inner: Incoming,
+    idle_time: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a response body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("the server sends nothing any more")]
+    Idle,
+}
+
+impl ResponseBody {
+    pub(crate) fn forwarded(inner: Incoming, idle_time: Duration) -> Self {
+        Self::Forwarded(Forwarded { inner, idle_time, timer: None })
+    }
+}
+
+impl Forwarded {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            if let Some(timer) = &mut self.timer {
+                timer.as_mut().reset(Instant::now() + self.idle_time);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Http)));
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle_time)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(BodyError::Idle)))
+    }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Forwarded(body) => Pin::new(body).poll_frame(cx),
+            Self::Forwarded(body) => body.poll_frame(cx),
             Self::Own(text) if text.is_empty() => Poll::Ready(None),
             Self::Own(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
         }
@@ -89,14 +128,14 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Forwarded(body) => body.is_end_stream(),
+            Self::Forwarded(body) => body.inner.is_end_stream(),
             Self::Own(text) => text.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Forwarded(body) => body.size_hint(),
+            Self::Forwarded(body) => body.inner.size_hint(),
             Self::Own(text) => SizeHint::with_exact(text.len() as u64),
         }
     }

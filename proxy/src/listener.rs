@@ -3,9 +3,10 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tektin_abi::maps::mark;
 
 /// Connections that wait for a worker. The kernel's `somaxconn` bounds it too.
@@ -38,6 +39,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Accepted sockets inherit it: packets of a proxied flow pass only from sockets with the mark.
     socket.set_mark(mark::FROM_PROXY)?;
+    // As are these.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

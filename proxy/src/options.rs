@@ -37,6 +37,8 @@ pub struct Limits {
     pub stall_time: Duration,
     /// From a sent request head to the response head.
     pub response_time: Duration,
+    /// Without an octet of a response body from the server.
+    pub stream_idle_time: Duration,
     pub connect_time: Duration,
     /// How long to wait for the client to read a last answer before the socket goes.
     pub linger_time: Duration,
@@ -60,6 +62,7 @@ impl Default for Limits {
             idle_time: Duration::from_secs(600),
             stall_time: Duration::from_secs(300),
             response_time: Duration::from_secs(3600),
+            stream_idle_time: Duration::from_secs(3600),
             connect_time: Duration::from_secs(10),
             linger_time: Duration::from_secs(2),
             drain_octets: 64 << 10,

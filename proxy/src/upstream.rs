@@ -32,7 +32,7 @@ pub(crate) enum UpstreamError {
 /// How sending failed.
 pub(crate) enum SendError {
     /// The server had closed the connection before the first octet: another one may carry the request.
-    NotBegun(Permit, UpstreamError),
+    NotBegun(Box<Permit>, UpstreamError),
     Failed(UpstreamError),
 }
 

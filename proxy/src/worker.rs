@@ -62,7 +62,12 @@ impl Worker {
         read(&self.policy.borrow())
     }
 
+    /// What changes from now on; a drain that has begun is a change too.
     pub(crate) fn changes(&self) -> watch::Receiver<Change> {
-        self.changes.subscribe()
+        let mut changes = self.changes.subscribe();
+        if changes.borrow().draining {
+            changes.mark_changed();
+        }
+        changes
     }
 }

@@ -94,14 +94,13 @@ impl<'a> Seen<'a> {
     fn field(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
         // Most names differ in length already.
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => match self.host.replace(value) {
-                Some(_) => return Err(Refusal::SeveralHosts),
-                None => authority::check(value)?,
-            },
-            14 if name.eq_ignore_ascii_case(b"content-length") => match self.length.replace(length(value)?) {
-                Some(_) => return Err(Refusal::SeveralLengths),
-                None => {}
-            },
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                once(&mut self.host, value, Refusal::SeveralHosts)?;
+                authority::check(value)?;
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                once(&mut self.length, length(value)?, Refusal::SeveralLengths)?;
+            }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 if self.chunked {
                     return Err(Refusal::SeveralEncodings);
@@ -150,6 +149,10 @@ impl<'a> Seen<'a> {
             (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
         }
     }
+}
+
+fn once<T>(slot: &mut Option<T>, value: T, several: Refusal) -> Result<(), Refusal> {
+    if slot.replace(value).is_some() { Err(several) } else { Ok(()) }
 }
 
 /// A single number, in the one way to write it: no list, sign, space or leading zero.

@@ -93,7 +93,7 @@ async fn forward(mut permit: Permit, session: &Session) -> Result<Response<Incom
                 return Ok(response);
             }
             Err(SendError::Failed(error)) => return Err(error),
-            Err(SendError::NotBegun(unsent, _)) => permit = unsent,
+            Err(SendError::NotBegun(unsent, _)) => permit = *unsent,
         }
     }
     let mut upstream =
@@ -149,7 +149,7 @@ fn deliver(
         parts.headers.remove(header::CONTENT_LENGTH);
     }
     parts.version = http::Version::HTTP_11;
-    Response::from_parts(parts, ResponseBody::Forwarded(body))
+    Response::from_parts(parts, ResponseBody::forwarded(body, session.worker.limits.stream_idle_time))
 }
 
 fn refuse(error: RequestError, recording: &mut Recording) -> Response<ResponseBody> {

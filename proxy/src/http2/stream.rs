@@ -57,7 +57,7 @@ async fn answer(
             let (mut parts, body) = upstream.into_parts();
             let _ = clean_response(&mut parts.headers, false);
             parts.version = http::Version::HTTP_2;
-            Response::from_parts(parts, ResponseBody::Forwarded(body))
+            Response::from_parts(parts, ResponseBody::forwarded(body, session.worker.limits.stream_idle_time))
         }
         Err(error) => {
             recording.upstream_failed(&error);
@@ -75,7 +75,7 @@ async fn forward(permit: Permit, session: &Session) -> Result<Response<Incoming>
         Err(SendError::Failed(error)) => Err(error),
         Err(SendError::NotBegun(permit, _)) => {
             let mut upstream = self::upstream(&permit, session).await?;
-            match upstream.send(permit, limits).await {
+            match upstream.send(*permit, limits).await {
                 Ok(response) => Ok(response),
                 Err(SendError::NotBegun(_, error) | SendError::Failed(error)) => Err(error),
             }

@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use tektin_abi::maps::mark;
 use tokio::{
     net::TcpListener,
@@ -94,10 +95,7 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
             accepted = v4.accept(), if room => accepted,
             accepted = v6.accept(), if room => accepted,
         };
-        match accepted.and_then(|(stream, _)| {
-            stream.set_nodelay(true)?;
-            Accepted::from_listener(stream)
-        }) {
+        match accepted.and_then(|(stream, _)| Accepted::from_listener(stream)) {
             Ok(accepted) => {
                 let (worker, steered) = (Rc::clone(&worker), Rc::clone(&steered));
                 connections.spawn_local(async move { connection::serve(accepted, &*steered, worker).await });
@@ -109,6 +107,15 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
             }
         }
     };
+    // Connections that the kernel has completed already would be reset with the listeners.
+    for listener in [&v4, &v6] {
+        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+            if let Ok(accepted) = Accepted::from_listener(stream) {
+                let (worker, steered) = (Rc::clone(&worker), Rc::clone(&steered));
+                connections.spawn_local(async move { connection::serve(accepted, &*steered, worker).await });
+            }
+        }
+    }
     drop((v4, v6));
     worker.drain();
     while let Ok(Some(ended)) = timeout_at(until, connections.join_next()).await {

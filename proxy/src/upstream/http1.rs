@@ -55,9 +55,10 @@ impl Http1Upstream {
             Err(_) => Err(SendError::Failed(UpstreamError::ResponseTime(limits.response_time))),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => {
-                    SendError::NotBegun(Permit::from_parts(request, gate), error.into_error().into())
-                }
+                Some(request) => SendError::NotBegun(
+                    Box::new(Permit::from_parts(request, gate)),
+                    error.into_error().into(),
+                ),
                 None => SendError::Failed(error.into_error().into()),
             }),
         }

@@ -9,11 +9,12 @@ use crate::harness::*;
 
 fn limits() -> Limits {
     Limits {
-        head_time: Duration::from_millis(100),
-        first_octet_time: Duration::from_millis(100),
+        head_time: Duration::from_millis(300),
+        first_octet_time: Duration::from_millis(1000),
         idle_time: Duration::from_millis(150),
         stall_time: Duration::from_millis(100),
         response_time: Duration::from_millis(400),
+        stream_idle_time: Duration::from_millis(150),
         linger_time: Duration::from_millis(100),
         ..Limits::default()
     }
@@ -26,7 +27,7 @@ fn a_slow_head_is_answered_and_closed() {
         let proxy = Proxy::with_limits(backend.address, public_only(), limits()).await;
         let mut client = proxy.connect().await;
         client.send("GET /public/a HTTP/1.1\r\n").await;
-        for _ in 0..10 {
+        for _ in 0..25 {
             sleep(Duration::from_millis(20)).await;
             // A header now and then does not help.
             if client.0.try_write(b"X: y\r\n").is_err() {
@@ -83,5 +84,38 @@ fn a_server_that_does_not_answer_is_a_504() {
         client.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(client.status().await, 504);
         assert_eq!(proxy.record(0).await.outcome(), Outcome::UpstreamFailed);
+    });
+}
+
+#[test]
+fn a_server_that_falls_silent_ends_the_response() {
+    run(async {
+        let backend = Backend::start("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc").await;
+        let proxy = Proxy::with_limits(backend.address, public_only(), limits()).await;
+        let mut client = proxy.connect().await;
+        client.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(client.rest().await.ends_with("abc"));
+    });
+}
+
+#[test]
+fn a_drain_ends_idle_connections_and_lets_requests_finish() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap(), public_only()).await;
+        let mut client = proxy.connect().await;
+        client.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let (mut server, _) = listener.accept().await.unwrap();
+        proxy.worker.drain();
+        // One that comes while the drain is on is served once.
+        let mut late = proxy.connect().await;
+        late.send("GET /public/b HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let (mut late_server, _) = listener.accept().await.unwrap();
+        for server in [&mut server, &mut late_server] {
+            tokio::io::AsyncWriteExt::write_all(server, OK.as_bytes()).await.unwrap();
+        }
+        for client in [&mut client, &mut late] {
+            assert!(client.rest().await.ends_with("ok"));
+        }
     });
 }

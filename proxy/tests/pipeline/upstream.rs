@@ -102,3 +102,22 @@ fn rules_change_headers_as_they_say() {
         assert!(proxy.record(0).await.reason.contains("X-Log"), "{}", proxy.record(0).await.reason);
     });
 }
+
+#[test]
+fn answers_without_a_body_keep_what_they_say_of_one() {
+    run(async {
+        for (request, answer) in [
+            ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 42\r\n\r\n"),
+            ("HEAD", "HTTP/1.1 200 OK\r\nX: y\r\n\r\n"),
+            ("GET", "HTTP/1.1 304 Not Modified\r\nETag: z\r\n\r\n"),
+            ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ] {
+            let backend = Backend::start(answer).await;
+            let proxy = Proxy::start(backend.address, update(None, Some(rules(vec![path("/")])))).await;
+            let mut client = proxy.connect().await;
+            client.send(format!("{request} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+            let got = client.rest().await.to_ascii_lowercase().replace("connection: close\r\n", "");
+            assert_eq!(got, answer.to_ascii_lowercase(), "{request}");
+        }
+    });
+}
