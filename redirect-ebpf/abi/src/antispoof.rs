@@ -90,7 +90,15 @@ fn may_claim(addr: &Addr, endpoint: &EndpointValue) -> bool {
 #[must_use]
 #[inline(always)]
 pub fn is_own(addr: &Addr, endpoint: &EndpointValue) -> bool {
-    (*addr == endpoint.ipv4 || *addr == endpoint.ipv6) && !is_zero(addr)
+    let addr = words(*addr);
+    (addr == words(endpoint.ipv4) || addr == words(endpoint.ipv6)) && addr != [0, 0]
+}
+
+/// An address as two machine words, for comparing.
+#[inline(always)]
+fn words(addr: Addr) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = addr;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
 #[inline(always)]

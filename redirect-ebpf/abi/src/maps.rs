@@ -89,7 +89,8 @@ pub struct IpcacheValue {
 pub const ENDPOINTS: &str = "endpoints";
 pub const ENDPOINTS_MAX: u32 = 16_384;
 
-#[repr(C)]
+/// Aligned so that the programs compare its addresses by words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointValue {
     /// 1..ENDPOINTS_MAX; also the index into `policy_root`.
@@ -193,7 +194,9 @@ pub const CT_MAX: u32 = 262_144;
 
 /// A flow as its originator sends it. For ICMP echo `sport` is the identifier and `dport` 0; for
 /// other ICMP `sport` is 0 and `dport` the type (256 for type 0, so that it never reads as an echo).
-#[repr(C)]
+///
+/// Aligned so that the programs copy it by words; its 40 octets are the same without.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     pub src: Addr,
