@@ -84,7 +84,7 @@ fn scan(path: &str) -> Result<Form, PathError> {
 fn check_query_octet(octet: u8) -> Result<(), PathError> {
     match octet {
         b'#' => Err(PathError::Fragment),
-        0..=0x20 | 0x7f.. => Err(PathError::InvalidQuery),
+        b'"' | b'<' | b'>' | 0..=0x20 | 0x7f.. => Err(PathError::InvalidQuery),
         _ => Ok(()),
     }
 }

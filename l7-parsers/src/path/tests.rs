@@ -64,6 +64,8 @@ fn refusals() {
         ("/\u{e9}", PathError::InvalidCharacter),
         ("/a?b c", PathError::InvalidQuery),
         ("/a?\u{7f}", PathError::InvalidQuery),
+        ("/a?b=\"c\"", PathError::InvalidQuery),
+        ("/a?b=<c>", PathError::InvalidQuery),
         ("/a/..;/b", PathError::DotSegmentParameter),
         ("/a/%2e%2e;x/b", PathError::DotSegmentParameter),
         ("/a/.;x", PathError::DotSegmentParameter),
