@@ -68,6 +68,7 @@ impl Datapath {
             // Before anything is loaded against them.
             Maps::open(pin_dir)?;
         }
+        lift_memory_limit();
         let mut loader = EbpfLoader::new();
         loader.default_map_pin_directory(&maps);
         for (name, max) in &options.map_max_entries {
@@ -144,6 +145,15 @@ fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
         "host_lookup" => <&mut SkLookup>::try_from(program)?.load(),
         "host_connect4" | "host_connect6" => <&mut CgroupSockAddr>::try_from(program)?.load(),
         _ => <&mut SchedClassifier>::try_from(program)?.load(),
+    }
+}
+
+/// Before 5.11 maps count as locked memory. Where the limit stays, loading says what is wrong.
+fn lift_memory_limit() {
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the structure is valid for the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) } != 0 {
+        tracing::debug!("the limit of locked memory stays as it is");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Events for the agent, and the end of a packet's way through a program.
 
 use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use tektin_abi::{DropReason, conntrack::SECOND_NS, maps::*};
+use tektin_abi::{DropReason, conntrack::SECOND_NS, maps::*, packet};
 
 use crate::{
     maps::{EVENTS, Scratch, THROTTLE, count},
@@ -74,31 +74,72 @@ pub(crate) fn report(skb: Skb, area: &Scratch, hook: u8, kind: u8, reason: u8, n
         return;
     };
     let macs = skb.macs().unwrap_or([0; 12]);
-    let (packet, entry) = (&area.packet, &area.entry);
+    let parsed = &area.packet;
     let event = slot.as_mut_ptr();
     // SAFETY: the reservation is an Event's size and alignment, and every field is written.
     unsafe {
+        describe(event, &parsed.keys.forward, &area.entry, (hook, kind, reason), now);
+        (*event).ifindex = skb.ifindex();
+        (*event).len = skb.len();
+        (*event).tcp_flags = parsed.tcp_flags;
+        (*event).icmp_type = parsed.icmp_type;
+        (*event).icmp_code = parsed.icmp_code;
+        (*event).dst_mac = [macs[0], macs[1], macs[2], macs[3], macs[4], macs[5]];
+        (*event).src_mac = [macs[6], macs[7], macs[8], macs[9], macs[10], macs[11]];
+    }
+    slot.submit(0);
+}
+
+/// Sends an event about a host process's SYN, of which no packet is at hand.
+#[inline(always)]
+pub(crate) fn report_lookup(flow: &FlowKey, entry: &CtValue, ifindex: u32, reason: u8, now: u64) {
+    let Some(mut slot) = EVENTS.reserve::<Event>(0) else {
+        count(metric::EVENT_LOST);
+        return;
+    };
+    let kind = if reason == drop::NONE { event_kind::NEW } else { event_kind::DROP };
+    let event = slot.as_mut_ptr();
+    // SAFETY: the reservation is an Event's size and alignment, and every field is written.
+    unsafe {
+        describe(event, flow, entry, (hook::SK_LOOKUP, kind, reason), now);
+        (*event).ifindex = ifindex;
+        (*event).len = 0;
+        (*event).tcp_flags = packet::tcp::SYN;
+        (*event).icmp_type = 0;
+        (*event).icmp_code = 0;
+        (*event).dst_mac = [0; 6];
+        (*event).src_mac = [0; 6];
+    }
+    slot.submit(0);
+}
+
+/// Writes what every event has.
+///
+/// # Safety
+/// `event` is valid for writing.
+#[inline(always)]
+unsafe fn describe(
+    event: *mut Event,
+    flow: &FlowKey,
+    entry: &CtValue,
+    (hook, kind, reason): (u8, u8, u8),
+    now: u64,
+) {
+    // SAFETY: the caller's.
+    unsafe {
         (*event).time_ns = now;
-        (*event).flow = packet.keys.forward;
+        (*event).flow = *flow;
         (*event).src_identity = entry.src_identity;
         (*event).dst_identity = entry.dst_identity;
         (*event).src_endpoint = entry.src_endpoint;
         (*event).dst_endpoint = entry.dst_endpoint;
         (*event).egress_rule = entry.egress_rule;
         (*event).ingress_rule = entry.ingress_rule;
-        (*event).ifindex = skb.ifindex();
-        (*event).len = skb.len();
         (*event).kind = kind;
         (*event).reason = reason;
         (*event).egress_action = entry.egress_action;
         (*event).ingress_action = entry.ingress_action;
-        (*event).tcp_flags = packet.tcp_flags;
         (*event).hook = hook;
-        (*event).icmp_type = packet.icmp_type;
-        (*event).icmp_code = packet.icmp_code;
-        (*event).dst_mac = [macs[0], macs[1], macs[2], macs[3], macs[4], macs[5]];
-        (*event).src_mac = [macs[6], macs[7], macs[8], macs[9], macs[10], macs[11]];
         (*event)._pad = [0; 4];
     }
-    slot.submit(0);
 }

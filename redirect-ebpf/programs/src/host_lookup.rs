@@ -10,12 +10,13 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use tektin_abi::{
-    conntrack,
+    DropReason, conntrack,
     judge::{End, Verdict, judge},
     maps::*,
 };
 
 use crate::{
+    event,
     maps::{CONFIG, count, now},
     steer,
     tables::{KernelTables, end_at},
@@ -32,31 +33,31 @@ pub(crate) fn run(ctx: &SkLookupContext) -> u32 {
     if dst.endpoint == 0 || src.identity != identity::HOST {
         return sk_action::SK_PASS;
     }
+    let Some(config) = CONFIG.get(0) else { return sk_action::SK_DROP };
     let now = now();
-    match deliver(ctx, &flow, dst, now) {
-        Ok(()) => sk_action::SK_PASS,
+    let src = End { identity: identity::HOST, endpoint: 0 };
+    let judgement = judge(&KernelTables, &flow, src, dst);
+    let why = conntrack::announcement(src, dst, judgement, config.revision);
+    let delivered = match judgement.verdict() {
+        Verdict::Redirect => steer::announce(&flow, &why, now)
+            .and_then(|()| steer::to_listener(ctx.as_ptr(), &flow, config.listeners)),
+        // The policy changed since the connection was marked.
+        Verdict::Allow => Err(DropReason(drop::INVALID_DESTINATION)),
+        Verdict::Deny(reason) => Err(reason),
+    };
+    // SAFETY: the context is valid as long as the program runs.
+    let ifindex = unsafe { (*ctx.lookup).ingress_ifindex };
+    match delivered {
+        Ok(()) => {
+            event::report_lookup(&flow, &why, ifindex, drop::NONE, now);
+            sk_action::SK_PASS
+        }
         Err(reason) => {
             count(u32::from(reason.0));
+            event::report_lookup(&flow, &why, ifindex, reason.0, now);
             sk_action::SK_DROP
         }
     }
-}
-
-#[inline(always)]
-fn deliver(ctx: &SkLookupContext, flow: &FlowKey, dst: End, now: u64) -> Result<(), tektin_abi::DropReason> {
-    const NOT_OURS: tektin_abi::DropReason = tektin_abi::DropReason(drop::INVALID_DESTINATION);
-    let config = CONFIG.get(0).ok_or(NOT_OURS)?;
-    let src = End { identity: identity::HOST, endpoint: 0 };
-    let judgement = judge(&KernelTables, flow, src, dst);
-    match judgement.verdict() {
-        Verdict::Redirect => {}
-        // The policy changed since the connection was marked.
-        Verdict::Allow => return Err(NOT_OURS),
-        Verdict::Deny(reason) => return Err(reason),
-    }
-    let why = conntrack::announcement(src, dst, judgement, config.revision);
-    steer::announce(flow, &why, now)?;
-    steer::to_listener(ctx.as_ptr(), flow, config.listeners)
 }
 
 #[inline(always)]

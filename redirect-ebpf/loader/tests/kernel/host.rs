@@ -2,7 +2,7 @@
 
 use std::{fs::File, net::IpAddr, os::fd::AsFd as _, path::PathBuf, process::Command};
 
-use tektin_loader::abi::maps::{drop, identity};
+use tektin_loader::abi::maps::{drop, event_kind, hook, identity};
 
 use super::{
     policy::{Reach, tcp, tcp_server, udp, udp_server},
@@ -83,6 +83,9 @@ fn connections_of_the_host_are_judged_by_the_proxy_too() {
         assert_eq!(tcp(&world, Place::A, ip, 80), Reach::Silence);
     }
     assert!(proxy.accepted.try_recv().is_err());
+    let news = world.events(|event| event.hook == hook::SK_LOOKUP && event.kind == event_kind::NEW);
+    assert_eq!(news.len(), 2);
+    assert_eq!((news[0].flow.dport, news[0].src_identity, news[0].ingress_rule), (80, identity::HOST, 80));
     drop_proxy(&world, proxy, Place::B.v4());
 }
 
