@@ -143,3 +143,23 @@ fn ranges_as_prefixes() {
         }
     }
 }
+
+/// An identity that nobody has told the policy about yet gets what holds for everybody, no more.
+#[test]
+fn unknown_identities() {
+    let subject = workload(300, "web");
+    for (ingress, passes) in [
+        ("[{fromEntities: [all]}]", true),
+        ("[{toPorts: [{ports: [{port: '80', protocol: TCP}]}]}]", true),
+        ("[{fromEntities: [world, cluster]}]", false),
+        ("[{fromEndpoints: [{matchExpressions: [{key: app, operator: NotIn, values: [db]}]}]}]", false),
+    ] {
+        let mut set = PolicySet::new(Options::default());
+        set.upsert(document("a", "web", ingress));
+        let compiled = compile(&set, &subject, &IdentityTable::with_reserved());
+        let policy = compiled.policy.ingress.expect("enforced");
+        for unknown in [0, 40_000] {
+            assert_eq!(policy.lookup(unknown, Protocol::Tcp, 80).is_some(), passes, "{ingress}");
+        }
+    }
+}
