@@ -23,7 +23,7 @@ use crate::{
 
 mod entries;
 
-use entries::default_deny_text;
+pub use entries::default_deny_text;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {

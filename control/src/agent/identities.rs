@@ -184,20 +184,7 @@ fn label_text(key: &LabelKey, value: &str) -> String {
 fn stored_label(text: &str) -> (LabelKey, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     let (source, key) = key.split_once(':').unwrap_or(("k8s", key));
-    (LabelKey { source: source_named(source), key: key.to_owned() }, value.to_owned())
-}
-
-/// The source that a label's prefix names.
-pub fn source_named(name: &str) -> Source {
-    match name {
-        "any" => Source::Any,
-        "k8s" => Source::K8s,
-        "reserved" => Source::Reserved,
-        "cidr" => Source::Cidr,
-        "fqdn" => Source::Fqdn,
-        "cgroup" => Source::Cgroup,
-        other => Source::Other(other.to_owned()),
-    }
+    (LabelKey { source: Source::from_name(source), key: key.to_owned() }, value.to_owned())
 }
 
 #[cfg(test)]

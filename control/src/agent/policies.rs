@@ -13,7 +13,6 @@ use policy_engine::{
     model::{Document, DocumentId, DocumentKind},
     policy_set::{Options, PolicySet},
 };
-use serde_json::Value;
 
 use super::{
     error::AgentError,
@@ -148,33 +147,22 @@ pub fn kind_name(kind: DocumentKind) -> &'static str {
 pub fn parse(name: &str, text: &str) -> Result<Documents, AgentError> {
     let mut found = Documents::new();
     let mut problems = Vec::new();
-    for raw in documents::read_values(text) {
-        let raw = match raw {
-            Ok(raw) => raw,
-            Err(error) => {
-                problems.extend(error.to_string().lines().map(|line| format!("{name}: {line}")));
-                continue;
-            }
-        };
-        for value in items(raw.value) {
-            let text = serde_norway::to_string(&value).unwrap_or_else(|_| value.to_string());
-            for parsed in documents::parse_value(&value, raw.index) {
-                match parsed {
-                    Parsed::Policy(document) => {
-                        problems.extend(document.not_enforced.iter().map(|note| {
-                            format!("{name}: {} {}: not enforced yet: {}", document.id, note.path, note.text)
-                        }));
-                        let id = (*document.id).clone();
-                        let given = Given { document: Arc::new(document), text: text.clone() };
-                        if found.insert(id.clone(), given).is_some() {
-                            problems.push(format!("{name}: {id} stands there twice"));
-                        }
-                    }
-                    Parsed::Skipped { .. } => {}
-                    Parsed::Invalid(error) => {
-                        problems.extend(error.to_string().lines().map(|line| format!("{name}: {line}")));
-                    }
+    for (parsed, value) in documents::parse_with_values(text) {
+        match parsed {
+            Parsed::Policy(document) => {
+                problems.extend(document.not_enforced.iter().map(|note| {
+                    format!("{name}: {} {}: not enforced yet: {}", document.id, note.path, note.text)
+                }));
+                let id = (*document.id).clone();
+                let value = value.unwrap_or_default();
+                let text = serde_norway::to_string(&value).unwrap_or_else(|_| value.to_string());
+                if found.insert(id.clone(), Given { document: Arc::new(document), text }).is_some() {
+                    problems.push(format!("{name}: {id} stands there twice"));
                 }
+            }
+            Parsed::Skipped { .. } => {}
+            Parsed::Invalid(error) => {
+                problems.extend(error.to_string().lines().map(|line| format!("{name}: {line}")));
             }
         }
     }
@@ -182,15 +170,6 @@ pub fn parse(name: &str, text: &str) -> Result<Documents, AgentError> {
         return Ok(found);
     }
     Err(AgentError::Refused { reason: format!("{name} is refused"), details: problems })
-}
-
-/// The documents of a `kind: List`, or the document itself: each is kept with its own text.
-fn items(value: Value) -> Vec<Value> {
-    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-    match value.get("items").and_then(Value::as_array) {
-        Some(list) if is_list => list.iter().cloned().flat_map(items).collect(),
-        _ => vec![value],
-    }
 }
 
 /// Ids that differ, or differ in content, between two states.

@@ -16,6 +16,7 @@ use crate::api::{ApiError, route};
 
 mod answer;
 mod endpoints;
+mod explain;
 mod maps;
 mod policies;
 mod status;
@@ -47,6 +48,7 @@ pub async fn serve(listener: UnixListener, agent: Arc<Agent>) -> io::Result<()> 
         .route(route::IDENTITIES, get(endpoints::identities))
         .route(route::IDENTITY, get(endpoints::identity))
         .route(route::POLICIES, get(policies::list).post(policies::apply).delete(policies::delete))
+        .route(route::EXPLAIN, post(explain::explain))
         .route(route::IPCACHE, get(endpoints::ipcache))
         .route(route::MAPS, get(maps::list))
         .route(route::MAP, get(maps::dump))
