@@ -141,6 +141,19 @@ impl Datapath {
 fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
     let missing = || ProgramError::IOError(io::Error::from_raw_os_error(libc::ENOENT));
     let program: &mut Program = ebpf.program_mut(name).ok_or_else(missing)?;
+    // The verifier gives up where a signal is pending for the thread: nothing is wrong, try again.
+    const ATTEMPTS: u32 = 20;
+    for _ in 1..ATTEMPTS {
+        match load_once(program, name) {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    load_once(program, name)
+}
+
+fn load_once(program: &mut Program, name: &str) -> Result<(), ProgramError> {
     match name {
         "host_lookup" => <&mut SkLookup>::try_from(program)?.load(),
         "host_connect4" | "host_connect6" => <&mut CgroupSockAddr>::try_from(program)?.load(),

@@ -32,17 +32,17 @@ pub(crate) fn finish(skb: Skb, area: &mut Scratch, hook: u8, action: Action, now
             // Not OK: other programs on this hook get their turn.
             TC_ACT_UNSPEC
         }
-        Action::ToProxy => TC_ACT_OK as i32,
+        Action::ToProxy => TC_ACT_OK,
         Action::Drop(reason) => {
             count(u32::from(reason.0));
             report_throttled(skb, area, hook, reason, now);
-            TC_ACT_SHOT as i32
+            TC_ACT_SHOT
         }
         Action::DropReported(reason) => {
             count(u32::from(reason.0));
-            TC_ACT_SHOT as i32
+            TC_ACT_SHOT
         }
-        Action::Ignore => TC_ACT_SHOT as i32,
+        Action::Ignore => TC_ACT_SHOT,
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn run(skb: Skb) -> i32 {
     if skb.has_vlan() {
         return TC_ACT_UNSPEC;
     }
-    let Some(area) = scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT as i32 };
+    let Some(area) = scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT };
     let flow = &mut area.packet.keys.forward;
     let read = match skb.ether_type() {
         ethertype::IPV4 => skb.load::<8>(12).map(|ends| {

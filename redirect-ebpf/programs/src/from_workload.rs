@@ -15,7 +15,7 @@ use crate::{
 
 #[inline(always)]
 pub(crate) fn run(skb: Skb) -> i32 {
-    let Some(area) = scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT as i32 };
+    let Some(area) = scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT };
     let now = now();
     let action = decide(skb, area, now);
     finish(skb, area, hook::FROM_WORKLOAD, action, now)
