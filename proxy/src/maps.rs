@@ -1,8 +1,13 @@
 //! The three pinned maps that the proxy may touch.
 
-use std::{io, os::fd::AsRawFd, path::Path};
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd},
+    path::Path,
+};
 
-use aya::maps::{HashMap, Map, MapData, MapError, SockMap};
+use aya::maps::{HashMap, Map, MapData, MapError};
+use nix::libc;
 use tektin_abi::maps::{
     FlowKey, LISTENERS, LISTENERS_V6, PIN_VERSION, STEERED, SteeredValue, VERDICTS, VerdictKey, VerdictValue,
 };
@@ -68,8 +73,9 @@ impl Verdicts {
     }
 }
 
-/// `listeners`: where the kernel finds the sockets to steer to.
-pub(crate) struct Listeners(SockMap<MapData>);
+/// `listeners`: where the kernel finds the sockets to steer to. Its values are 8 octets, so that
+/// readers can ask for socket cookies; aya's SockMap knows only values of 4.
+pub(crate) struct Listeners(MapData);
 
 /// The two slots of a thread.
 #[derive(Clone, Copy, Debug)]
@@ -87,13 +93,48 @@ impl Slot {
     }
 }
 
+/// `BPF_MAP_UPDATE_ELEM` (linux/bpf.h, `enum bpf_cmd`).
+const MAP_UPDATE: libc::c_long = 2;
+
+/// `union bpf_attr` of that command.
+#[repr(C)]
+struct MapUpdate {
+    map: u32,
+    _pad: u32,
+    key: *const u32,
+    value: *const u64,
+    flags: u64,
+}
+
 impl Listeners {
     pub(crate) fn open(pin_dir: &Path) -> Result<Self, MapsError> {
-        open(pin_dir, LISTENERS, Map::SockMap)?.try_into().map(Self).map_err(error(LISTENERS))
+        let path = pin_dir.join(PIN_VERSION).join("maps").join(LISTENERS);
+        let map = MapData::from_pin(path).map_err(error(LISTENERS))?;
+        let info = map.info().map_err(error(LISTENERS))?;
+        if (info.key_size(), info.value_size()) != (4, 8) {
+            let source = format!("keys of {} octets, values of {}", info.key_size(), info.value_size()).into();
+            return Err(MapsError { name: LISTENERS, source });
+        }
+        Ok(Self(map))
     }
 
     /// From now on the kernel steers connections of this slot to `socket`.
     pub(crate) fn publish(&mut self, slot: Slot, socket: &impl AsRawFd) -> Result<(), MapsError> {
-        self.0.set(slot.index(), socket, 0).map_err(error(LISTENERS))
+        let (key, value) = (slot.index(), u64::from(socket.as_raw_fd().cast_unsigned()));
+        let update = MapUpdate {
+            map: self.0.fd().as_fd().as_raw_fd().cast_unsigned(),
+            _pad: 0,
+            key: &raw const key,
+            value: &raw const value,
+            flags: 0,
+        };
+        // SAFETY: key and value are of the map's sizes, checked when it was opened, and outlive the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, MAP_UPDATE, &raw const update, size_of::<MapUpdate>())
+        };
+        if result < 0 {
+            return Err(MapsError { name: LISTENERS, source: io::Error::last_os_error().into() });
+        }
+        Ok(())
     }
 }
