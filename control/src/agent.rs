@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     os::fd::AsFd,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -136,7 +136,11 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let mut datapath = Datapath::open_or_load(&config.pin_dir, &LoadOptions::default())
         .context("load the kernel programs")?;
     let own = std::fs::File::open("/proc/thread-self/ns/net").context("open the own network namespace")?;
-    if let Err(error) = datapath.attach_host(own.as_fd(), &config.cgroup_root) {
+    let host = match config.cgroup_root.clone().or_else(cgroup_root) {
+        Some(root) => datapath.attach_host(own.as_fd(), &root).map_err(|error| error.to_string()),
+        None => Err("no cgroup v2 tree is mounted".to_owned()),
+    };
+    if let Err(error) = host {
         set_up.warnings.push(format!("host processes cannot reach what needs L7: {error}"));
     }
     let maps = Arc::new(Maps::open(&config.pin_dir).context("open the kernel's maps")?);
@@ -174,6 +178,7 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         first_change: true,
     };
     state.put_in_force(&config, &link).await?;
+    link.take_records();
     let agent = Arc::new(Agent {
         started: Timestamp::now(),
         supervisor: Mutex::new(config.supervise_proxy.then(|| {
@@ -253,6 +258,16 @@ async fn follow_listeners(agent: Arc<Agent>) {
         }
         tokio::time::sleep(LISTENERS).await;
     }
+}
+
+/// Where cgroup v2 is mounted: `/sys/fs/cgroup`, or below it beside version 1.
+fn cgroup_root() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut fields = mounts.lines().map(|line| line.split(' '));
+    fields.find_map(|mut line| {
+        let (_, path, kind) = (line.next()?, line.next()?, line.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(path))
+    })
 }
 
 fn options(config: &AgentConfig) -> policy_set::Options {

@@ -22,7 +22,6 @@ const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/tektin";
 const DEFAULT_POLICY_DIR: &str = "/etc/tektin/policies";
 const DEFAULT_POOL4: &str = "10.244.0.0/24";
 const DEFAULT_POOL6: &str = "fd00:10:244::/112";
-const DEFAULT_CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// Flags of `tektin agent` (and of `tektin cleanup`, which must find the same places). Each is also
 /// an environment variable and, under its long name, a key of the configuration file.
@@ -55,7 +54,7 @@ pub struct AgentArgs {
     /// Devices whose arriving packets are judged; repeatable [default: all but lo and workloads' veths]
     #[arg(long = "device", env = "TEKTIN_DEVICE", value_name = "NAME", value_delimiter = ',')]
     pub devices: Vec<String>,
-    /// Root of the cgroup v2 tree whose processes are host processes [default: /sys/fs/cgroup]
+    /// Root of the cgroup v2 tree whose processes are host processes [default: where it is mounted]
     #[arg(long, env = "TEKTIN_CGROUP_ROOT", value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
     /// Leave starting and restarting the proxy to a service manager
@@ -104,7 +103,8 @@ pub struct AgentConfig {
     pub allow_localhost: AllowLocalhost,
     /// Empty: every device but lo, the node's own and workloads' veths.
     pub devices: Vec<String>,
-    pub cgroup_root: PathBuf,
+    /// `None`: where cgroup v2 is mounted.
+    pub cgroup_root: Option<PathBuf>,
     pub supervise_proxy: bool,
     pub log_format: LogFormat,
 }
@@ -160,7 +160,7 @@ impl AgentArgs {
             pool6,
             allow_localhost: self.allow_localhost.or(file.allow_localhost).unwrap_or_default(),
             devices,
-            cgroup_root: path(self.cgroup_root, file.cgroup_root, DEFAULT_CGROUP_ROOT),
+            cgroup_root: self.cgroup_root.or(file.cgroup_root),
             supervise_proxy: !self.no_proxy_supervision.or(file.no_proxy_supervision).unwrap_or(false),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
         })

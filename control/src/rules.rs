@@ -12,7 +12,7 @@ use crate::agent::state_file::{self, StateFileError};
 /// Default deny: no rule decided.
 pub const DEFAULT_DENY: u32 = 0;
 
-/// More rules than this are remembered only as long as a policy in force has them.
+/// With more rules than this, those of earlier runs are forgotten.
 const REMEMBERED: usize = 65_536;
 
 /// The numbers given so far. They outlive their documents, so that an event of yesterday still says
@@ -22,6 +22,8 @@ pub struct RuleTable {
     path: Option<PathBuf>,
     text_of: BTreeMap<u32, String>,
     id_of: BTreeMap<String, u32>,
+    /// Asked for in this run: every rule in force is.
+    asked: BTreeSet<u32>,
     unsaved: bool,
 }
 
@@ -36,13 +38,14 @@ impl RuleTable {
         let stored: Option<Stored> = state_file::read(&path)?;
         let text_of = stored.map(|stored| stored.rules).unwrap_or_default();
         let id_of = text_of.iter().map(|(id, text)| (text.clone(), *id)).collect();
-        Ok(Self { path: Some(path), text_of, id_of, unsaved: false })
+        Ok(Self { path: Some(path), text_of, id_of, ..Self::default() })
     }
 
     /// The number of a place, e.g. `CiliumNetworkPolicy default/web spec.ingress[0]`; a new place
     /// gets one.
     pub fn id(&mut self, text: &str) -> u32 {
         if let Some(id) = self.id_of.get(text) {
+            self.asked.insert(*id);
             return *id;
         }
         let mut id = fnv1a(text);
@@ -52,13 +55,9 @@ impl RuleTable {
         }
         self.text_of.insert(id, text.to_owned());
         self.id_of.insert(text.to_owned(), id);
+        self.asked.insert(id);
         self.unsaved = true;
         id
-    }
-
-    /// The place that a number stands for.
-    pub fn text(&self, id: u32) -> Option<&str> {
-        self.text_of.get(&id).map(String::as_str)
     }
 
     /// All numbers and places.
@@ -66,19 +65,21 @@ impl RuleTable {
         self.text_of.iter().map(|(id, text)| (*id, text.as_str()))
     }
 
-    /// Forgets rules that are not `in_use` once there are too many to keep all.
-    pub fn trim(&mut self, in_use: &BTreeSet<u32>) {
-        if self.text_of.len() <= REMEMBERED {
-            return;
+    /// Forgets rules of earlier runs once there are too many to keep all.
+    fn trim(&mut self) {
+        if self.text_of.len() > REMEMBERED {
+            self.text_of.retain(|id, _| self.asked.contains(id));
+            self.id_of.retain(|_, id| self.asked.contains(id));
         }
-        self.text_of.retain(|id, _| in_use.contains(id));
-        self.id_of.retain(|_, id| in_use.contains(id));
-        self.unsaved = true;
     }
 
     /// Writes the table if it has changed since the last time.
     pub fn save(&mut self) -> Result<(), StateFileError> {
-        let Some(path) = self.path.as_ref().filter(|_| self.unsaved) else { return Ok(()) };
+        if !self.unsaved {
+            return Ok(());
+        }
+        self.trim();
+        let Some(path) = &self.path else { return Ok(()) };
         state_file::write(path, &Stored { rules: self.text_of.clone() })?;
         self.unsaved = false;
         Ok(())
@@ -110,9 +111,9 @@ mod tests {
         assert_ne!(id, DEFAULT_DENY);
         assert_eq!(table.id("CiliumNetworkPolicy default/web spec.ingress[0]"), id);
         table.save().unwrap();
-        let table = RuleTable::load(path).unwrap();
-        assert_eq!(table.text(id), Some("CiliumNetworkPolicy default/web spec.ingress[0]"));
-        assert_eq!(table.text(DEFAULT_DENY), None);
+        let mut table = RuleTable::load(path).unwrap();
+        assert_eq!(table.iter().collect::<Vec<_>>(), [(id, "CiliumNetworkPolicy default/web spec.ingress[0]")]);
+        assert_eq!(table.id("CiliumNetworkPolicy default/web spec.ingress[0]"), id);
     }
 
     #[test]
@@ -122,19 +123,19 @@ mod tests {
         table.text_of.insert(first, "another place with that hash".to_owned());
         let second = table.id("some place");
         assert_ne!(first, second);
-        assert_eq!(table.text(second), Some("some place"));
+        assert_eq!(table.id("some place"), second);
     }
 
     #[test]
-    fn only_rules_out_of_use_are_forgotten_and_only_when_there_are_many() {
+    fn only_rules_of_earlier_runs_are_forgotten_and_only_when_there_are_many() {
         let mut table = RuleTable::default();
         let kept = table.id("kept");
-        table.trim(&BTreeSet::new());
-        assert_eq!(table.text(kept), Some("kept"));
-        for number in 0..REMEMBERED {
-            table.id(&format!("old {number}"));
-        }
-        table.trim(&BTreeSet::from([kept]));
+        table.text_of.insert(1, "of an earlier run".to_owned());
+        table.save().unwrap();
+        assert_eq!(table.text_of.len(), 2);
+        table.text_of.extend((0..REMEMBERED).map(|number| (2_000_000 + number as u32, format!("old {number}"))));
+        table.unsaved = true;
+        table.save().unwrap();
         assert_eq!(table.iter().collect::<Vec<_>>(), [(kept, "kept")]);
     }
 }

@@ -90,11 +90,6 @@ pub fn world() -> Prefixes {
     ])
 }
 
-/// The identity of an address by the longest prefix that covers it.
-pub fn lookup(prefixes: &Prefixes, address: IpAddr) -> Option<Owner> {
-    covering(prefixes, IpNet::from(address))
-}
-
 /// The owner of the longest known prefix that covers all of `net`.
 pub fn covering(prefixes: &Prefixes, net: IpNet) -> Option<Owner> {
     let mut shorter = Some(net.trunc());
@@ -145,7 +140,7 @@ mod tests {
             ("fd00::1", 1),
             ("fd00::2", identity::WORLD_IPV6),
         ] {
-            assert_eq!(lookup(&prefixes, address.parse().unwrap()), Some(owner(identity)), "{address}");
+            assert_eq!(covering(&prefixes, IpNet::from(address.parse::<IpAddr>().unwrap())), Some(owner(identity)), "{address}");
         }
         assert_eq!(covering(&prefixes, "10.1.0.0/12".parse().unwrap()), Some(owner(100)));
     }

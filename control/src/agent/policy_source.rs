@@ -195,14 +195,19 @@ fn read_into(policies: &Policies, path: &Path, content: &Result<String, String>)
         Ok(text) => text,
         Err(error) => return File { error: Some(error.clone()), ..last },
     };
-    let documents = match policies::parse(&path.display().to_string(), text) {
+    let name = path.display().to_string();
+    let documents = match policies::parse(&name, text) {
         Ok(documents) => documents,
-        Err(AgentError::Refused { details, .. }) => return File { error: Some(details.join("; ")), ..last },
+        Err(AgentError::Refused { details, .. }) => {
+            // Who shows the error shows the file as well.
+            let details = details.iter().map(|line| line.trim_start_matches(&format!("{name}: ")));
+            return File { error: Some(details.collect::<Vec<_>>().join("; ")), ..last };
+        }
         Err(error) => return File { error: Some(error.to_string()), ..last },
     };
     for id in documents.keys() {
         if let Some(other) = policies.source_of(id, Some(path)) {
-            let error = format!("{id} is in {} and in {other}; remove one", path.display());
+            let error = format!("{id} is in {name} and in {other}; remove one");
             return File { error: Some(error), ..last };
         }
     }

@@ -189,9 +189,7 @@ mod tests {
         let policy = DirectionPolicy { default_deny: vec![origin()], ..DirectionPolicy::default() };
         let mut rules = RuleTable::default();
         let message = link_policy(9, &policy, &mut rules);
-        assert_eq!(
-            rules.text(message.default_deny_rule),
-            Some("default deny (CiliumNetworkPolicy default/web spec.ingress[0])")
-        );
+        let text = "default deny (CiliumNetworkPolicy default/web spec.ingress[0])";
+        assert_eq!(rules.iter().collect::<Vec<_>>(), [(message.default_deny_rule, text)]);
     }
 }
