@@ -23,9 +23,12 @@ cleanup() {
   set +e
   printf '\ncleaning up … '
   [ -n "${watcher:-}" ] && kill "$watcher" 2>/dev/null
+  [ -n "${agent:-}" ] && kill "$agent" 2>/dev/null && sleep 0.3
   nsenter --net=/run/netns/$node "$tektin" cleanup --state-dir "$dir/state" --run-dir "$dir/run" --pin-dir "$pins" >/dev/null 2>&1
   local n
   for n in $(ip netns list | awk -v id="$id-" 'index($1, id) == 1 {print $1}'); do
+    ip netns pids "$n" | xargs -r kill 2>/dev/null
+    sleep 0.2
     ip netns pids "$n" | xargs -r kill -9 2>/dev/null
     ip netns del "$n"
   done
@@ -51,25 +54,31 @@ say "the agent and its proxy, in the node's namespace"
 mkdir -p "$dir/policies" "$dir/run"
 nsenter --net=/run/netns/$node "$tektin" agent --state-dir "$dir/state" --run-dir "$dir/run" --pin-dir "$pins" \
   --policy-dir "$dir/policies" --pool4 10.77.0.0/24 --pool6 fd00:77::/112 >"$dir/agent.log" 2>&1 &
-for _ in $(seq 150); do "$tektin" status >/dev/null 2>&1 && break; sleep 0.1; done
-"$tektin" status >/dev/null || { cat "$dir/agent.log" >&2; exit 1; }
+agent=$!
+disown
+up() { "$tektin" status --check >/dev/null 2>&1; }
+for _ in $(seq 200); do up && break; sleep 0.1; done
+up || { "$tektin" status >&2; cat "$dir/agent.log" >&2; echo "demo: the agent or its proxy did not start" >&2; exit 1; }
 
 say "three endpoints with their labels, and a real nginx as the shop"
 for app in shop frontend guest; do
-  "$tektin" endpoint add $app --netns $id-$app --namespace demo --label app=$app
+  "$tektin" endpoint add $app --netns $id-$app --namespace demo --label app=$app >/dev/null
 done
-address() { "$tektin" endpoint get shop --output json | python3 -c "import json,sys; e=json.load(sys.stdin); print(e['ipv$1'])"; }
+"$tektin" endpoint list
+address() { "$tektin" endpoint get shop --output json | sed -n "s/.*\"ipv$1\": *\"\([^\"]*\)\".*/\1/p"; }
 shop4=$(address 4)
 shop6=$(address 6)
 mkdir "$dir/nginx"
 ip netns exec $id-shop nginx -p "$dir/nginx" -c "$here/nginx.conf" 2>/dev/null &
+disown
 for _ in $(seq 100); do ip netns exec $id-shop curl -so /dev/null -m 1 http://127.0.0.1/ && break; sleep 0.1; done
 
 say "the policy ($here/policy.yaml)"
 "$tektin" policy apply "$here/policy.yaml"
 
 say "requests, each with the rule that decided"
-"$tektin" observe --follow --output table &
+# Without the "redirected" ones: each connection handed to the proxy is followed by its requests.
+"$tektin" observe --follow --verdict forwarded --verdict denied --verdict dropped --verdict refused --verdict error &
 watcher=$!
 sleep 0.7
 # from, what to run (the answer itself is not shown: the table is)
@@ -89,7 +98,7 @@ ask guest "http://$shop4/products"
 ask outside "http://$shop4/health"
 ask outside "http://[$shop6]/health"
 ask outside "http://$shop4/products"
-sleep 1
+sleep 0.5
 
 say "yours to try"
 cat <<TEXT
