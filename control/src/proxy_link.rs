@@ -67,8 +67,10 @@ struct Shared {
     /// Oldest first.
     sessions: Mutex<Vec<Arc<Session>>>,
     connected: watch::Sender<usize>,
+    /// Whether names and rules are known, so that records can be told in words.
+    taking_records: watch::Sender<bool>,
     /// Records that each proxy process said it had lost.
-    lost_totals: Mutex<HashMap<i32, u64>>,
+    lost_totals: Mutex<HashMap<u32, u64>>,
     flows: FlowStore,
     resolve: Arc<dyn Resolve>,
     ack_timeout: Duration,
@@ -93,6 +95,7 @@ impl ProxyLink {
             state: tokio::sync::Mutex::new(None),
             sessions: Mutex::default(),
             connected: watch::Sender::new(0),
+            taking_records: watch::Sender::new(false),
             lost_totals: Mutex::default(),
             flows,
             resolve,
@@ -169,6 +172,13 @@ impl ProxyLink {
         Ok(if acked > 0 { Published::Acked } else { Published::NoProxy })
     }
 
+    /// Names and rules are known: from now on what proxies report becomes flow records, what they have
+    /// reported so far first. Until then it waits, for a proxy that runs already reports what
+    /// happened while there was no agent as soon as it is connected.
+    pub fn take_records(&self) {
+        self.0.taking_records.send_replace(true);
+    }
+
     /// Waits until a proxy is connected; false after `timeout`.
     pub async fn connected(&self, timeout: Duration) -> bool {
         let mut connected = self.0.connected.subscribe();
@@ -215,7 +225,7 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lost_totals(&self) -> MutexGuard<'_, HashMap<i32, u64>> {
+    fn lost_totals(&self) -> MutexGuard<'_, HashMap<u32, u64>> {
         self.lost_totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

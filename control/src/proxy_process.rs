@@ -109,7 +109,8 @@ async fn supervise(
                     exit = process.wait() => exit,
                     _ = &mut ended => return,
                 };
-                tracing::error!(pid = process.pid(), %exit, "proxy ended: L7 fails closed until it is back");
+                let said = process::last_log_line(&command.run_dir);
+                tracing::error!(pid = process.pid(), %exit, said, "proxy ended: L7 fails closed until it is back");
             }
             Err(error) => tracing::error!(%error, "cannot start the proxy"),
         }

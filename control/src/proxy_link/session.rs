@@ -13,7 +13,7 @@ use std::{
 use futures::Stream;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tektin_proxy::link_proto::{
-    Ack, FromAgent, FromProxy, Hello, Records, from_agent, from_proxy, proxy_link_server,
+    Ack, FromAgent, FromProxy, Health, Hello, Records, from_agent, from_proxy, proxy_link_server,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -125,6 +125,30 @@ impl Session {
         }
     }
 
+    fn acknowledged(&self, ack: Ack) {
+        if !ack.error.is_empty() {
+            tracing::error!(
+                pid = self.pid,
+                revision = ack.revision,
+                error = ack.error,
+                "proxy refused policy"
+            );
+        }
+        self.acked.send_replace(ack);
+    }
+
+    fn is_well(&self, health: &Health) {
+        self.change_health(|shown| {
+            shown.connections_open = health.connections_open;
+            shown.connections_total = health.connections_total;
+            shown.requests_allowed = health.requests_allowed;
+            shown.requests_denied = health.requests_denied;
+            shown.requests_refused = health.requests_refused;
+            shown.upstream_failures = health.upstream_failures;
+            shown.rss_bytes = health.rss_bytes;
+        });
+    }
+
     fn change_health(&self, change: impl FnOnce(&mut ProxyHealth)) {
         change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -187,16 +211,26 @@ async fn serve(
     let hello = &session.hello;
     tracing::info!(pid, version = hello.version, threads = hello.threads, "proxy connected");
 
-    // By process, so that a proxy that dials again is not counted twice.
-    let mut lost_total = shared.lost_totals().get(&pid).copied().unwrap_or(0);
+    let mut taking = shared.taking_records.subscribe();
+    let mut held = Vec::new();
     loop {
         let message = tokio::select! {
             message = inbound.message() => message,
+            Ok(_) = taking.wait_for(|taking| *taking), if !held.is_empty() => {
+                held.drain(..).for_each(|records| take(&shared, &session, records));
+                continue;
+            }
             _ = disconnected.wait_for(|ended| *ended) => break,
         };
         match message {
-            Ok(Some(FromProxy { kind: Some(kind) })) => handle(&shared, &session, kind, &mut lost_total),
             Ok(Some(FromProxy { kind: None })) => {}
+            Ok(Some(FromProxy { kind: Some(kind) })) => match kind {
+                from_proxy::Kind::Hello(_) => tracing::debug!(pid, "link: second hello"),
+                from_proxy::Kind::Ack(ack) => session.acknowledged(ack),
+                from_proxy::Kind::Health(health) => session.is_well(&health),
+                // In the order in which they came.
+                from_proxy::Kind::Records(records) => held.push(records),
+            },
             Ok(None) => break,
             Err(status) => {
                 tracing::debug!(pid, %status, "link: stream broke off");
@@ -204,43 +238,20 @@ async fn serve(
             }
         }
     }
+    // What it said last counts, too.
+    held.drain(..).for_each(|records| take(&shared, &session, records));
     // Whoever waits for an answer of this proxy learns that none will come.
     session.disconnect();
     shared.remove(session.id);
-    shared.lost_totals().insert(pid, lost_total);
     tracing::info!(pid, "proxy disconnected");
 }
 
-fn handle(shared: &Shared, session: &Session, message: from_proxy::Kind, lost_total: &mut u64) {
-    match message {
-        from_proxy::Kind::Hello(_) => tracing::debug!(pid = session.pid, "link: second hello"),
-        from_proxy::Kind::Ack(ack) => {
-            if !ack.error.is_empty() {
-                tracing::error!(
-                    pid = session.pid,
-                    revision = ack.revision,
-                    error = ack.error,
-                    "proxy refused policy"
-                );
-            }
-            session.acked.send_replace(ack);
-        }
-        from_proxy::Kind::Records(Records { records, lost_total: total }) => {
-            for record in &records {
-                shared.flows.push(flows::proxy::record(record, &*shared.resolve));
-            }
-            shared.flows.lost(LostAt::Proxy, total.saturating_sub(*lost_total));
-            *lost_total = total.max(*lost_total);
-            session.change_health(|health| health.lost_records = total);
-        }
-        from_proxy::Kind::Health(health) => session.change_health(|shown| {
-            shown.connections_open = health.connections_open;
-            shown.connections_total = health.connections_total;
-            shown.requests_allowed = health.requests_allowed;
-            shown.requests_denied = health.requests_denied;
-            shown.requests_refused = health.requests_refused;
-            shown.upstream_failures = health.upstream_failures;
-            shown.rss_bytes = health.rss_bytes;
-        }),
+fn take(shared: &Shared, session: &Session, Records { records, lost_total }: Records) {
+    for record in &records {
+        shared.flows.push(flows::proxy::record(record, &*shared.resolve));
     }
+    // By process, so that a proxy that dials again is not counted twice.
+    let before = shared.lost_totals().insert(session.pid, lost_total).unwrap_or(0);
+    shared.flows.lost(LostAt::Proxy, lost_total.saturating_sub(before));
+    session.change_health(|health| health.lost_records = lost_total);
 }

@@ -224,6 +224,10 @@ async fn records_reach_the_store_and_losses_are_counted_once() {
     let mut reader = lab.flows.read(&FlowQuery { follow: true, ..FlowQuery::default() }).unwrap();
     let proxy = Proxy::dial(&lab).await;
     proxy.say(records(3)).await;
+    // Nobody could say yet who the numbers are.
+    let early = tokio::time::timeout(Duration::from_millis(50), reader.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    lab.link.take_records();
     let _ = (reader.next().await, reader.next().await);
     assert_eq!((lab.flows.status().seen, lab.flows.status().lost_proxy), (1, 3));
     assert_eq!(lab.link.health().lost_records, 3);

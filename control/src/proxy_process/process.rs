@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read as _, Seek as _},
     os::{
         fd::OwnedFd,
         unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _, process::CommandExt as _},
@@ -141,6 +141,19 @@ fn open_log(path: &PathBuf) -> Result<File, ProcessError> {
         options.append(true)
     };
     options.open(path).map_err(|source| ProcessError::Write { path: path.display().to_string(), source })
+}
+
+/// What the proxy said last; empty where that cannot be known.
+pub fn last_log_line(run_dir: &Path) -> String {
+    let tail = || -> io::Result<String> {
+        let mut log = File::open(run_dir.join(LOG_FILE))?;
+        let start = log.metadata()?.len().saturating_sub(4096);
+        log.seek(io::SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        log.read_to_end(&mut tail)?;
+        Ok(String::from_utf8_lossy(&tail).lines().next_back().unwrap_or_default().to_owned())
+    };
+    tail().unwrap_or_default()
 }
 
 impl ProxyProcess {

@@ -80,6 +80,7 @@ async fn it_is_started_with_its_directories_in_a_session_of_its_own() {
         fs::read_to_string(dir.path().join("proxy.log")).ok().filter(|log| log.contains("said"))
     })
     .await;
+    assert_eq!(process::last_log_line(dir.path()), "said");
     process.terminate().await;
     assert!(!is_alive(process.pid()));
 }
