@@ -89,8 +89,10 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     // Somebody who opens a policy file for writing while we hold its lease causes a SIGIO, whose
     // default is to end the process.
     // SAFETY: ignoring a signal installs no handler that could run.
-    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGIO, nix::sys::signal::SigHandler::SigIgn) }
-        .context("ignore SIGIO")?;
+    unsafe {
+        nix::sys::signal::signal(nix::sys::signal::Signal::SIGIO, nix::sys::signal::SigHandler::SigIgn)
+    }
+    .context("ignore SIGIO")?;
     make_directories(&config)?;
     let _locks = lock::take(&config)?;
     let agent = start(config).await?;

@@ -172,8 +172,10 @@ impl File {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
-        toml::from_str(&text)
-            .map_err(|error| ConfigError::Parse { path: shown, reason: error.to_string().trim_end().to_owned() })
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: shown,
+            reason: error.to_string().trim_end().to_owned(),
+        })
     }
 }
 
@@ -273,7 +275,9 @@ mod tests {
 
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
-        let file = file("pool4 = \"10.9.0.0/16\"\nrun-dir = \"/from/file\"\nallow-localhost = \"policy\"\ndevice = [\"a\", \"b\"]\nno-proxy-supervision = true\n");
+        let file = file(
+            "pool4 = \"10.9.0.0/16\"\nrun-dir = \"/from/file\"\nallow-localhost = \"policy\"\ndevice = [\"a\", \"b\"]\nno-proxy-supervision = true\n",
+        );
         let path = file.path().to_str().unwrap();
         let config = parse(&["--config", path, "--run-dir", "/from/flag"]).resolve().unwrap();
         assert_eq!(config.run_dir, Path::new("/from/flag"));

@@ -112,7 +112,10 @@ mod tests {
         assert_eq!(table.id("CiliumNetworkPolicy default/web spec.ingress[0]"), id);
         table.save().unwrap();
         let mut table = RuleTable::load(path).unwrap();
-        assert_eq!(table.iter().collect::<Vec<_>>(), [(id, "CiliumNetworkPolicy default/web spec.ingress[0]")]);
+        assert_eq!(
+            table.iter().collect::<Vec<_>>(),
+            [(id, "CiliumNetworkPolicy default/web spec.ingress[0]")]
+        );
         assert_eq!(table.id("CiliumNetworkPolicy default/web spec.ingress[0]"), id);
     }
 
@@ -133,7 +136,9 @@ mod tests {
         table.text_of.insert(1, "of an earlier run".to_owned());
         table.save().unwrap();
         assert_eq!(table.text_of.len(), 2);
-        table.text_of.extend((0..REMEMBERED).map(|number| (2_000_000 + number as u32, format!("old {number}"))));
+        table
+            .text_of
+            .extend((0..REMEMBERED).map(|number| (2_000_000 + number as u32, format!("old {number}"))));
         table.unsaved = true;
         table.save().unwrap();
         assert_eq!(table.iter().collect::<Vec<_>>(), [(kept, "kept")]);

@@ -180,8 +180,7 @@ impl Enforcement {
         roots: &BTreeMap<u32, PolicyRoot>,
         rules: &mut RuleTable,
     ) -> link::PolicyUpdate {
-        let mut update =
-            link::PolicyUpdate { revision, full: self.first_step, ..Default::default() };
+        let mut update = link::PolicyUpdate { revision, full: self.first_step, ..Default::default() };
         for change in plan.values() {
             if let Change::Extend { installed, .. } | Change::Replace(installed) = change {
                 update.policies.push(entries::link_policy(installed.id, &installed.policy, rules));
@@ -395,11 +394,7 @@ fn roots(plan: &BTreeMap<(u32, Direction), Change>, wanted: &Wanted) -> BTreeMap
 
 /// How `policy` can be put in force under the id of `installed`: only if no identity that is known
 /// there or in use changes its class, and no class changes its content.
-fn extension(
-    installed: &Installed,
-    policy: &DirectionPolicy,
-    in_use: &BTreeSet<u32>,
-) -> Option<Change> {
+fn extension(installed: &Installed, policy: &DirectionPolicy, in_use: &BTreeSet<u32>) -> Option<Change> {
     let before = &installed.policy;
     if before == policy {
         return Some(Change::Keep(installed.clone()));

@@ -76,9 +76,8 @@ impl State {
 
     fn attach_outside(&mut self, links: &[Link], chosen: &[String]) {
         let judged: Vec<&Link> = links.iter().filter(|link| self.is_outside(link, chosen)).collect();
-        let here = |index: &u32, name: &String| {
-            judged.iter().any(|link| link.index == *index && link.name == *name)
-        };
+        let here =
+            |index: &u32, name: &String| judged.iter().any(|link| link.index == *index && link.name == *name);
         let left: Vec<(u32, String)> = self
             .outside
             .iter()
@@ -87,10 +86,10 @@ impl State {
             .collect();
         for (index, name) in left {
             // An endpoint's device is no outside device, but its programs stay.
-            if self.endpoints.by_ifindex(index).is_none() {
-                if let Err(error) = self.datapath.detach(&name) {
-                    tracing::warn!(device = %name, %error, "cannot detach");
-                }
+            if self.endpoints.by_ifindex(index).is_none()
+                && let Err(error) = self.datapath.detach(&name)
+            {
+                tracing::warn!(device = %name, %error, "cannot detach");
             }
             self.outside.remove(&index);
         }
@@ -103,7 +102,9 @@ impl State {
                     tracing::info!(device = %link.name, "packets that arrive here are judged");
                     self.outside.insert(link.index, link.name.clone());
                 }
-                Err(error) => tracing::error!(device = %link.name, %error, "cannot judge packets that arrive"),
+                Err(error) => {
+                    tracing::error!(device = %link.name, %error, "cannot judge packets that arrive")
+                }
             }
         }
     }

@@ -149,10 +149,9 @@ impl Endpoints {
     pub fn next_id(&mut self) -> Result<u32, AgentError> {
         let last = ENDPOINTS_MAX - 1;
         let start = if (1..last).contains(&self.last_id) { self.last_id + 1 } else { 1 };
-        let id = (start..=last)
-            .chain(1..start)
-            .find(|id| !self.by_id.contains_key(id))
-            .ok_or_else(|| AgentError::Full(format!("this node has {last} endpoints, the most it can have")))?;
+        let id = (start..=last).chain(1..start).find(|id| !self.by_id.contains_key(id)).ok_or_else(|| {
+            AgentError::Full(format!("this node has {last} endpoints, the most it can have"))
+        })?;
         self.last_id = id;
         Ok(id)
     }

@@ -130,9 +130,8 @@ impl Identities {
         }
         let first = identity::LOCAL_SCOPE | 1;
         let last = identity::LOCAL_SCOPE | 0x00ff_ffff;
-        let number =
-            next_free(first, last, self.last_prefix, |number| self.prefixes.contains_key(&number))
-                .ok_or(IdentityError::PrefixesExhausted)?;
+        let number = next_free(first, last, self.last_prefix, |number| self.prefixes.contains_key(&number))
+            .ok_or(IdentityError::PrefixesExhausted)?;
         self.last_prefix = number;
         self.prefixes.insert(number, prefix);
         self.prefix_number.insert(prefix, number);

@@ -140,7 +140,11 @@ mod tests {
             ("fd00::1", 1),
             ("fd00::2", identity::WORLD_IPV6),
         ] {
-            assert_eq!(covering(&prefixes, IpNet::from(address.parse::<IpAddr>().unwrap())), Some(owner(identity)), "{address}");
+            assert_eq!(
+                covering(&prefixes, IpNet::from(address.parse::<IpAddr>().unwrap())),
+                Some(owner(identity)),
+                "{address}"
+            );
         }
         assert_eq!(covering(&prefixes, "10.1.0.0/12".parse().unwrap()), Some(owner(100)));
     }

@@ -63,10 +63,8 @@ impl Resolve for Names {
 }
 
 /// Both kinds of direction, the policy engine's and the records'.
-pub const DIRECTIONS: [(direction::Direction, Direction); 2] = [
-    (direction::Direction::Ingress, Direction::Ingress),
-    (direction::Direction::Egress, Direction::Egress),
-];
+pub const DIRECTIONS: [(direction::Direction, Direction); 2] =
+    [(direction::Direction::Ingress, Direction::Ingress), (direction::Direction::Egress, Direction::Egress)];
 
 /// Keeps the texts of one snapshot for the next: most rules stay.
 pub fn rule_texts<'a>(
@@ -85,7 +83,6 @@ pub fn rule_texts<'a>(
 pub fn shared(texts: Vec<String>) -> Arc<[Arc<str>]> {
     texts.into_iter().map(Arc::from).collect()
 }
-
 
 #[cfg(test)]
 mod tests {

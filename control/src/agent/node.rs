@@ -142,13 +142,8 @@ fn steering_routes(address: IpAddr) -> [Route; 2] {
         IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
         IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
     };
-    let local = |table, source| Route {
-        destination: everything,
-        device: LOOPBACK,
-        kind: Kind::Local,
-        source,
-        table,
-    };
+    let local =
+        |table, source| Route { destination: everything, device: LOOPBACK, kind: Kind::Local, source, table };
     [local(TABLE_STEERED, None), local(TABLE_HOST, Some(address))]
 }
 

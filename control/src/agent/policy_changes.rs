@@ -129,9 +129,8 @@ impl Agent {
 impl State {
     /// Names (`namespace/name`) of the endpoints that a document selects.
     pub fn selected_by(&self, document: &Document) -> Vec<String> {
-        let subject_of = |identity: &Identity| {
-            document.specs.iter().any(|spec| spec.subject.matches(identity))
-        };
+        let subject_of =
+            |identity: &Identity| document.specs.iter().any(|spec| spec.subject.matches(identity));
         self.endpoints
             .iter()
             .filter(|endpoint| {
@@ -158,7 +157,9 @@ pub fn warnings(document: &Document) -> Vec<String> {
 
 pub fn selects(selector: &api::PolicySelector, id: &DocumentId) -> bool {
     let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|wanted| wanted == value);
-    is(&selector.kind, kind_name(id.kind)) && is(&selector.namespace, &id.namespace) && is(&selector.name, &id.name)
+    is(&selector.kind, kind_name(id.kind))
+        && is(&selector.namespace, &id.namespace)
+        && is(&selector.name, &id.name)
 }
 
 fn parse_all(request: &api::ApplyRequest) -> Result<Documents, AgentError> {
@@ -169,7 +170,9 @@ fn parse_all(request: &api::ApplyRequest) -> Result<Documents, AgentError> {
             Ok(parsed) => {
                 let twice: BTreeSet<DocumentId> =
                     parsed.keys().filter(|id| documents.contains_key(id)).cloned().collect();
-                details.extend(twice.iter().map(|id| format!("{}: {id} stands in another file too", source.name)));
+                details.extend(
+                    twice.iter().map(|id| format!("{}: {id} stands in another file too", source.name)),
+                );
                 documents.extend(parsed);
             }
             Err(AgentError::Refused { details: more, .. }) => details.extend(more),

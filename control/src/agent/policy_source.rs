@@ -39,8 +39,10 @@ pub async fn watch(agent: std::sync::Arc<Agent>) {
     let (sender, mut events) = mpsc::unbounded_channel();
     let heard = move |event: notify::Result<notify::Event>| {
         // Reading the files is an event as well, of no interest.
-        if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(notify::event::AccessKind::Open(_)), .. }))
-        {
+        if !matches!(
+            event,
+            Ok(notify::Event { kind: notify::EventKind::Access(notify::event::AccessKind::Open(_)), .. })
+        ) {
             let _ = sender.send(());
         }
     };
@@ -51,10 +53,10 @@ pub async fn watch(agent: std::sync::Arc<Agent>) {
             None
         }
     };
-    if let Some(watcher) = &mut watcher {
-        if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
-            tracing::warn!(%error, "policy files are read every {} s only", HEARTBEAT.as_secs());
-        }
+    if let Some(watcher) = &mut watcher
+        && let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive)
+    {
+        tracing::warn!(%error, "policy files are read every {} s only", HEARTBEAT.as_secs());
     }
     let mut wait = Duration::ZERO;
     loop {
@@ -269,9 +271,9 @@ mod tests {
     #[test]
     fn documents_may_swap_files() {
         let (one, two) = (policy("one"), policy("two"));
-        let before =
-            with_files(&Policies::default(), &contents(&[("/p/a.yaml", &one), ("/p/b.yaml", &two)]));
-        let moved = with_files(&before, &contents(&[("/p/a.yaml", &format!("{one}---\n{two}")), ("/p/b.yaml", "")]));
+        let before = with_files(&Policies::default(), &contents(&[("/p/a.yaml", &one), ("/p/b.yaml", &two)]));
+        let moved =
+            with_files(&before, &contents(&[("/p/a.yaml", &format!("{one}---\n{two}")), ("/p/b.yaml", "")]));
         assert_eq!(names(&moved), ["/p/a.yaml one", "/p/a.yaml two"]);
         assert!(moved.files.values().all(|file| file.error.is_none()));
     }

@@ -83,9 +83,7 @@ async fn wrong_method(request: Request) -> Response {
 }
 
 /// Runs a change to its end even if the client goes away meanwhile.
-async fn unbroken<T: Send + 'static>(
-    work: impl Future<Output = Answer<T>> + Send + 'static,
-) -> Answer<T> {
+async fn unbroken<T: Send + 'static>(work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
     tokio::spawn(work)
         .await
         .unwrap_or_else(|error| Err(AgentError::System(format!("the change ended early: {error}"))))

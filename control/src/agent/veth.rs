@@ -176,9 +176,7 @@ pub async fn inspect(netlink: &Netlink, netns: &Netns, name: &str) -> Result<(Li
     // Both ends must say that the other is theirs: indexes repeat between namespaces.
     let peer = links
         .into_iter()
-        .find(|peer| {
-            peer.kind == "veth" && Some(peer.index) == link.peer && peer.peer == Some(link.index)
-        })
+        .find(|peer| peer.kind == "veth" && Some(peer.index) == link.peer && peer.peer == Some(link.index))
         .ok_or_else(|| VethError::PeerElsewhere(name.to_owned()))?;
     let mac = peer.mac.ok_or_else(|| VethError::PeerElsewhere(name.to_owned()))?;
     let mut workload = Workload { mac, ipv4: None, ipv6: None };

@@ -169,9 +169,7 @@ mod tests {
             last,
             verdict: L4Verdict::Allow { rule: origin() },
         };
-        let class = Class {
-            pieces: vec![piece(None, 0, u16::MAX), piece(Some(Protocol::Tcp), 80, 82)],
-        };
+        let class = Class { pieces: vec![piece(None, 0, u16::MAX), piece(Some(Protocol::Tcp), 80, 82)] };
         let mut rules = RuleTable::default();
         let entries = class_entries(7, 3, &class, &mut rules);
         let lengths: Vec<(u32, u8, u16)> = entries

@@ -58,10 +58,11 @@ impl State {
         if lower.len() != request.named_ports.len() {
             return Err(AgentError::Invalid("port names differ only by case".to_owned()));
         }
-        let taken =
-            |other: &&Endpoint| other.name == request.name && other.namespace == request.namespace;
+        let taken = |other: &&Endpoint| other.name == request.name && other.namespace == request.namespace;
         match self.endpoints.iter().find(taken) {
-            Some(other) => Err(AgentError::conflict(format!("endpoint {} exists already", other.full_name()))),
+            Some(other) => {
+                Err(AgentError::conflict(format!("endpoint {} exists already", other.full_name())))
+            }
             None => Ok(()),
         }
     }
@@ -172,10 +173,9 @@ impl State {
 
     /// Lets packets of the endpoint's device be judged as the endpoint's.
     pub fn admit(&self, endpoint: &Endpoint) -> Result<(), AgentError> {
-        let identity = self
-            .identity_of
-            .get(&endpoint.id)
-            .ok_or_else(|| AgentError::System(format!("endpoint {} has no identity", endpoint.full_name())))?;
+        let identity = self.identity_of.get(&endpoint.id).ok_or_else(|| {
+            AgentError::System(format!("endpoint {} has no identity", endpoint.full_name()))
+        })?;
         let value = EndpointValue {
             id: endpoint.id,
             identity: *identity,
@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn one_address_of_each_family_may_be_chosen() {
-        let ips = |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let ips =
+            |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
         assert_eq!(one_of_each_family(&[]).unwrap(), (None, None));
         let both = one_of_each_family(&ips(&["10.0.0.1", "fd00::1"])).unwrap();
         assert_eq!(both, (Some("10.0.0.1".parse().unwrap()), Some("fd00::1".parse().unwrap())));

@@ -25,16 +25,14 @@ impl State {
         };
         // The device of a failed one is gone; its index may be another's by now.
         let has_device = endpoint.ifindex != 0 && endpoint.failure.is_none();
-        if has_device {
-            if let Err(error) = self.maps.endpoints.remove(&endpoint.ifindex) {
-                failed("cannot remove its map entry", error.into());
-            }
+        if has_device && let Err(error) = self.maps.endpoints.remove(&endpoint.ifindex) {
+            failed("cannot remove its map entry", error.into());
         }
         self.endpoints.remove(endpoint.id);
-        if self.desired.endpoints.contains_key(&endpoint.id) {
-            if let Err(error) = self.change(self.desired.without_endpoint(endpoint.id)).await {
-                failed("cannot take its policy out of force", error);
-            }
+        if self.desired.endpoints.contains_key(&endpoint.id)
+            && let Err(error) = self.change(self.desired.without_endpoint(endpoint.id)).await
+        {
+            failed("cannot take its policy out of force", error);
         }
         if has_device {
             if let Err(error) = self.datapath.detach(&endpoint.veth) {

@@ -3,13 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Endpoint;
-use crate::agent::{
-    endpoints::add::ALIAS,
-    error::AgentError,
-    netlink::Link,
-    state::State,
-    veth,
-};
+use crate::agent::{endpoints::add::ALIAS, error::AgentError, netlink::Link, state::State, veth};
 
 impl State {
     /// Before the first change: what is remembered and still there is a member again.

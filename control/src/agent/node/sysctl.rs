@@ -40,7 +40,8 @@ fn keep_router_advertisements(changed: &mut Vec<String>) -> Result<(), NodeError
 /// No link-local address of the kernel's own choice, no duplicate address detection, no router
 /// advertisements: the device speaks when spoken to.
 pub(super) fn quiet_ipv6(device: &str) -> Result<(), NodeError> {
-    for (name, value) in [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_dad", "0"), ("accept_ra", "0")]
+    for (name, value) in
+        [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_dad", "0"), ("accept_ra", "0")]
     {
         let name = format!("net/ipv6/conf/{device}/{name}");
         set(&name, value).map_err(failed(&name))?;

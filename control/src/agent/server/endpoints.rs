@@ -14,9 +14,7 @@ use super::{
     unbroken,
 };
 use crate::{
-    agent::{
-        Agent, endpoints::Endpoint, error::AgentError, identities::label_texts, state::State as Known,
-    },
+    agent::{Agent, endpoints::Endpoint, error::AgentError, identities::label_texts, state::State as Known},
     api,
 };
 
@@ -47,9 +45,10 @@ pub async fn add(
         let added = state.add_endpoint(request).await;
         agent.after_endpoints(&mut state).await;
         let id = added?;
-        let endpoint = state.endpoints.by_id(id).ok_or_else(|| {
-            AgentError::System("the endpoint was gone as soon as it was there".to_owned())
-        })?;
+        let endpoint = state
+            .endpoints
+            .by_id(id)
+            .ok_or_else(|| AgentError::System("the endpoint was gone as soon as it was there".to_owned()))?;
         Ok((StatusCode::CREATED, Json(state.show(endpoint))))
     })
     .await

@@ -153,10 +153,14 @@ fn dump_map(maps: &Maps, name: &str) -> Answer<api::MapDump> {
         _ => return Err(AgentError::NotFound(format!("there is no kernel map {name:?}"))),
     };
     let columns = rows.first().map(|row| row.iter().map(|(column, _)| (*column).to_owned()).collect());
-    let entries = rows.into_iter().map(|row| {
-        row.into_iter().map(|(column, value)| (column.to_owned(), value)).collect::<Map<_, _>>()
-    });
-    Ok(api::MapDump { name: name.to_owned(), columns: columns.unwrap_or_default(), entries: entries.collect() })
+    let entries = rows
+        .into_iter()
+        .map(|row| row.into_iter().map(|(column, value)| (column.to_owned(), value)).collect::<Map<_, _>>());
+    Ok(api::MapDump {
+        name: name.to_owned(),
+        columns: columns.unwrap_or_default(),
+        entries: entries.collect(),
+    })
 }
 
 fn rows<K, V>(entries: Vec<(K, V)>, row: impl Fn(&K, &V) -> Row) -> Vec<Row> {

@@ -135,12 +135,7 @@ fn counters(agent: &Agent) -> Answer<BTreeMap<String, u64>> {
 }
 
 /// What a person has to do something about.
-fn problems(
-    agent: &Agent,
-    state: &Known,
-    proxy: &api::ProxyHealth,
-    maps: &[api::MapInfo],
-) -> Vec<String> {
+fn problems(agent: &Agent, state: &Known, proxy: &api::ProxyHealth, maps: &[api::MapInfo]) -> Vec<String> {
     let mut problems = state.set_up.warnings.clone();
     if !proxy.connected {
         let who = if agent.config.supervise_proxy { "it is being started" } else { "start it" };
@@ -153,7 +148,8 @@ fn problems(
     }
     for (path, file) in &state.policies.files {
         if let Some(error) = &file.error {
-            let kept = if file.documents.is_empty() { "it has no effect" } else { "its last good content holds" };
+            let kept =
+                if file.documents.is_empty() { "it has no effect" } else { "its last good content holds" };
             problems.push(format!("policy file {}: {error} ({kept})", path.display()));
         }
     }
