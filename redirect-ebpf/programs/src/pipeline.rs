@@ -70,7 +70,12 @@ fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
             }
             Standing::Proxied => {
                 if let Some(action) = proxied(run, &area.packet, direction) {
-                    conntrack::note(entry, direction, &area.packet, now);
+                    if matches!(action, Action::Drop(_)) {
+                        // For the event: whose flow this is.
+                        area.entry = *entry;
+                    } else {
+                        conntrack::note(entry, direction, &area.packet, now);
+                    }
                     return action;
                 }
                 // A SYN whose old connection is gone from the proxy: a new connection.
@@ -111,9 +116,11 @@ fn standing_of(
 #[inline(always)]
 fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction) -> Option<Action> {
     if run.hook == hook::TO_WORKLOAD {
-        return Some(match (run.skb.owner(), direction) {
-            (Owner::Proxy, _) | (Owner::Partial, Direction::Reply) => Action::Pass,
-            _ => Action::Drop(DropReason(drop::NOT_FROM_PROXY)),
+        return Some(match run.skb.owner() {
+            // Partial: what a half-open or a TIME_WAIT connection of the proxy answers. Forwarded
+            // packets have no socket at all, and only the proxy's are bound to these addresses.
+            Owner::Proxy | Owner::Partial => Action::Pass,
+            Owner::Other | Owner::Nobody => Action::Drop(DropReason(drop::NOT_FROM_PROXY)),
         });
     }
     match steer::to_existing(run.skb, packet, Trust::AnySocket) {
