@@ -3,7 +3,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from lab.probe import WrongAnswer
 from load import LoadFailed
 from peers import Peer, direct, envoy, haproxy, nginx, tektin, tektin_l4, tektin_l7
 from report import document
+from samples import Failure
 from settings import Settings
 
 # In this order in tables. `tektin-l4` and `tektin-l7` share a lab.
@@ -44,7 +44,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("bench: interrupted; everything that it made is removed", file=sys.stderr)
         return 130
-    except (CommandFailed, NotUp, WrongAnswer, LoadFailed, subprocess.TimeoutExpired) as failure:
+    except (CommandFailed, NotUp, WrongAnswer, LoadFailed) as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
     return 0
@@ -89,14 +89,18 @@ def bench(stack: ExitStack, wanted: Settings) -> None:
     say(f"{background:.1%} of it")
     between = [peer for peer in peers if peer.name not in ("direct", "tektin-l4")]
     at_rest = [measure.memory_at_rest(peer) for peer in between]
-    samples, bodies = rounds(peers, wanted)
+    samples, bodies, failures = rounds(peers, wanted)
     memory = []
     for peer, rest in zip(between, at_rest, strict=True):
         say(f"{peer.title}: {wanted.idle_connections:,} idle connections")
         memory.append(measure.memory_with_connections(peer, rest, wanted.idle_connections))
     for peer in peers:
-        peer.check()
-    text = document.write(wanted, peers, samples, bodies, memory, background)
+        say(f"{peer.title}: does it still?")
+        try:
+            peer.check()
+        except WrongAnswer as failure:
+            failures.append(Failure(wanted.rounds - 1, "afterwards", peer.name, str(failure)))
+    text = document.write(wanted, peers, samples, bodies, memory, failures, background)
     wanted.results.parent.mkdir(parents=True, exist_ok=True)
     wanted.results.write_text(text)
     print(f"\n{text}\nwritten to {wanted.results}")
@@ -121,16 +125,19 @@ def start(stack: ExitStack, dir: Path, id: str, wanted: Settings) -> list[Peer]:
 
 
 def rounds(peers: list[Peer], wanted: Settings):
-    samples, bodies = [], []
+    samples, bodies, failures = [], [], []
     total = wanted.rounds * len(peers) * (len(measure.WAYS) + 1)
     for peer in peers:
         say(f"{peer.title}: warming up")
-        for way in measure.WAYS:
-            measure.load(peer, way, 1)
-        measure.large_body(peer, 0, wanted)
+        measure.warm_up(peer, wanted)
 
     def progress(what: str) -> None:
-        say(f"[{len(samples) + len(bodies):3}/{total}] {what}")
+        say(f"[{len(samples) + len(bodies) + len(failures):3}/{total}] {what}")
+
+    def failed(round: int, way: str, peer: Peer, failure: LoadFailed) -> None:
+        """Told in the report: a path that breaks under load is a result, too."""
+        failures.append(Failure(round, way, peer.name, str(failure)))
+        progress(f"round {round + 1}, {way}, {peer.title}: FAILED: {failure}")
 
     for round in range(wanted.rounds):
         # Whoever comes after another finds the machine as that one left it, so nobody is always first.
@@ -138,16 +145,24 @@ def rounds(peers: list[Peer], wanted: Settings):
         order = peers[turn:] + peers[:turn]
         for way in measure.WAYS:
             for peer in order:
-                sample = measure.requests(peer, way, round, wanted.seconds)
+                try:
+                    sample = measure.requests(peer, way, round, wanted.seconds)
+                except LoadFailed as failure:
+                    failed(round, way, peer, failure)
+                    continue
                 samples.append(sample)
                 progress(f"round {round + 1}, {way}, {peer.title}: {sample.rate:,.0f} requests/s, "
                          f"{sample.machine_cpu:.1f} µs CPU a request, p99 {sample.p99 / 1000:.2f} ms, "
                          f"{sample.failed} failed")
         for peer in order:
-            body = measure.large_body(peer, round, wanted)
+            try:
+                body = measure.large_body(peer, round, wanted)
+            except LoadFailed as failure:
+                failed(round, measure.BODY, peer, failure)
+                continue
             bodies.append(body)
             progress(f"round {round + 1}, large body, {peer.title}: {body.rate:,.0f} MiB/s")
-    return samples, bodies
+    return samples, bodies, failures
 
 
 def say(text: str) -> None:

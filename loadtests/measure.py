@@ -1,6 +1,7 @@
 """One measurement: cost before, work, cost after."""
 
 import time
+from contextlib import suppress
 
 import cost
 import settings
@@ -12,6 +13,7 @@ from settings import Settings
 KEEP_ALIVE = "keep-alive"
 CONNECTION_EACH = "connection a request"
 H2C = "h2c"
+BODY = "large body"
 WAYS = (KEEP_ALIVE, CONNECTION_EACH, H2C)
 
 
@@ -21,6 +23,15 @@ def load(peer: Peer, way: str, seconds: int) -> Load:
         return h2load.run(peer.client, url, settings.H2_CONNECTIONS, settings.H2_STREAMS, seconds)
     url = peer.url(settings.PATH)
     return wrk.run(peer.client, url, settings.CONNECTIONS, seconds, connection_each=way == CONNECTION_EACH)
+
+
+def warm_up(peer: Peer, wanted: Settings) -> None:
+    """Fills caches and pools; what breaks here breaks again where it counts."""
+    for way in WAYS:
+        with suppress(LoadFailed):
+            load(peer, way, 1)
+    with suppress(LoadFailed):
+        body.fetch(peer.client, peer.url(settings.BIG_PATH), wanted.body_mib)
 
 
 def requests(peer: Peer, way: str, round: int, seconds: int) -> Sample:

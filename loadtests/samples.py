@@ -46,6 +46,16 @@ class BodySample:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A measurement that gave no figure."""
+
+    round: int
+    way: str
+    peer: str
+    what: str
+
+
+@dataclass(frozen=True)
 class MemorySample:
     peer: str
     rss: float

@@ -18,8 +18,8 @@ class Daemon:
     """A process that runs until the stack unwinds. What it prints goes to a log that is shown where
     it does not come up."""
 
-    def __init__(self, stack: ExitStack, place: Place, log: Path, *argv: str) -> None:
-        self.log, self.name = log, Path(argv[0]).name
+    def __init__(self, stack: ExitStack, place: Place, log: Path, *argv: str, more_logs: tuple[Path, ...] = ()) -> None:
+        self.logs, self.name = (log, *more_logs), Path(argv[0]).name
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 place.command(*argv), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -40,7 +40,8 @@ class Daemon:
             time.sleep(0.05)
 
     def tail(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        there = [log.read_text(errors="replace").splitlines() for log in self.logs if log.exists()]
+        return "\n".join(line for lines in there for line in lines[-10:])
 
     def stop(self) -> None:
         if self.process.poll() is None:

@@ -1,9 +1,9 @@
 """h2load: HTTP/2 without TLS, by prior knowledge."""
 
 import re
-import subprocess
 from pathlib import Path
 
+from lab.commands import output_of
 from lab.place import Place
 from load import Load, LoadFailed
 
@@ -17,18 +17,16 @@ def run(client: Place, url: str, connections: int, streams: int, seconds: int) -
     log = LOG_DIR / f"{client.namespace}-h2load.log"
     argv = ["h2load", "-t", "1", "-c", str(connections), "-m", str(streams), "-D", str(seconds), "--log-file", str(log)]
     try:
-        done = subprocess.run(
-            client.command(*argv, url), capture_output=True, text=True, timeout=seconds + 30, stdin=subprocess.DEVNULL
-        )
-        summary = SUMMARY.search(done.stdout)
-        if done.returncode != 0 or summary is None:
-            raise LoadFailed(f"h2load: exit {done.returncode}: {done.stdout}{done.stderr}")
+        code, out, err = output_of(client.command(*argv, url), seconds + 10)
+        summary = SUMMARY.search(out)
+        if code != 0 or summary is None:
+            raise LoadFailed(f"h2load: exit {code}: {out}{err}")
         times = sorted(answered(log))
     finally:
         log.unlink(missing_ok=True)
     succeeded, failed, errored, timed_out = map(int, summary.groups())
     if not times:
-        raise LoadFailed(f"h2load: no request succeeded:\n{done.stdout}")
+        raise LoadFailed(f"h2load: no request succeeded:\n{out}")
     return Load(succeeded, failed + errored + timed_out, seconds, percentile(times, 50), percentile(times, 99))
 
 

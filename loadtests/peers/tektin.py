@@ -91,7 +91,7 @@ def build(stack: ExitStack, dir: Path, id: str, wanted: settings.Settings) -> Te
     argv = [str(wanted.tektin), "agent", *places, "--pool4", POOL4, "--pool6", POOL6]
     if group:
         argv += ["--cgroup-root", str(group)]
-    agent = Daemon(stack, node, dir / "agent.log", *argv)
+    agent = Daemon(stack, node, dir / "agent.log", *argv, more_logs=(dir / "run" / "proxy.log",))
     lab = TektinLab(client, "", wanted.tektin, dir / "run" / "agent.sock", agent)
     agent.wait_until(lambda: proxy_is_up(lab), "its proxy", seconds=30)
     for name, where in (("client", client), ("server", server)):

@@ -7,7 +7,7 @@ import machine
 import measure
 from peers import Peer
 from report import sections
-from samples import BodySample, MemorySample, Sample
+from samples import BodySample, Failure, MemorySample, Sample
 from settings import RULE_METHOD, RULE_PATH, Settings
 
 HOW = """\
@@ -31,7 +31,7 @@ BUSY = " **The machine was not quiet: do not trust these figures.**"
 
 
 def write(settings: Settings, peers: list[Peer], samples: list[Sample], bodies: list[BodySample],
-          memory: list[MemorySample], background: float) -> str:
+          memory: list[MemorySample], failures: list[Failure], background: float) -> str:
     stolen = sum(sample.stolen for sample in samples) / len(samples) if samples else 0
     facts = [("Date", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")), *machine.rows()]
     versions = list(dict.fromkeys(peer.version for peer in peers if peer.name != "direct"))
@@ -47,11 +47,13 @@ def write(settings: Settings, peers: list[Peer], samples: list[Sample], bodies: 
     if any(peer.name.startswith("tektin") for peer in peers):
         found = goals.all_of(samples, bodies, memory, settings.idle_connections)
         parts += ["## Goals\n", sections.goal_table(found)]
+    if failures:
+        parts += ["## What failed\n", sections.failure_list(failures, peers)]
     for way in measure.WAYS:
         own = [sample for sample in samples if sample.way == way]
         if own:
             parts += [f"## {sections.WAY_TITLES[way]}\n", sections.way_table(own, peers),
-                      sections.ratio_table(own, peers), sections.record_lines(own, peers) + "\n"]
+                      sections.ratio_table(own, peers), sections.record_lines(own, peers)]
     if bodies:
         parts += [f"## Bodies of {settings.body_mib} MiB (curl, one at a time)\n",
                   sections.body_table(bodies, peers), sections.body_ratio_table(bodies, peers)]

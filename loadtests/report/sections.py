@@ -4,7 +4,7 @@ import measure
 from goals import Goal
 from peers import Peer
 from report.markdown import table
-from samples import BodySample, MemorySample, Sample, added, ratio, spread
+from samples import BodySample, Failure, MemorySample, Sample, added, ratio, spread
 
 RATIO_PEERS = ("envoy", "haproxy", "nginx", "direct")
 
@@ -75,7 +75,15 @@ def record_lines(samples: list[Sample], peers: list[Peer]) -> str:
             requests, seen, lost = (sum(value) for value in
                                     zip(*((s.requests, s.records.seen, s.records.lost) for s in own), strict=True))
             lines.append(f"{peer.title}: {seen:,} flow records for {requests:,} requests, {lost:,} lost.")
-    return "\n".join(lines)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def failure_list(failures: list[Failure], peers: list[Peer]) -> str:
+    titles = {peer.name: peer.title for peer in peers}
+    return "".join(
+        f"- {titles[failure.peer]}, {failure.way}, round {failure.round + 1}: {' '.join(failure.what.split())}\n"
+        for failure in failures
+    )
 
 
 def body_table(samples: list[BodySample], peers: list[Peer]) -> str:
