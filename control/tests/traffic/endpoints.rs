@@ -39,7 +39,7 @@ fn added_listed_shown_and_deleted() {
         client.ns.expect_open(to);
     }
     // The same name or the same namespace again is refused.
-    lab.tektin(&["endpoint", "add", "web", "--netns", web.ns.name()]).exit(1);
+    lab.tektin(&["endpoint", "add", "web", "--netns", web.ns.name(), "--label", "app=web"]).exit(1);
 
     lab.tektin(&["endpoint", "delete", "web"]).success();
     lab.tektin(&["endpoint", "get", "web"]).exit(1);
@@ -65,7 +65,9 @@ fn addresses_belong_to_one_at_a_time() {
     assert_eq!(addresses.len(), 6, "all different");
     // An address that is free can be asked for, one in use cannot.
     let ns = lab.namespace("d");
-    let add = |ip: &str| lab.tektin(&["endpoint", "add", "d", "--netns", ns.name(), "--ip", ip]);
+    let add = |ip: &str| {
+        lab.tektin(&["endpoint", "add", "d", "--netns", ns.name(), "--label", "app=d", "--ip", ip])
+    };
     let refused = add(&workloads[0].v4.to_string());
     assert!(refused.exit(1).stderr.contains(&workloads[0].v4.to_string()), "{}", refused.stderr);
     assert!(!ns.ip(&["link", "show"]).contains("eth0"), "a refused endpoint leaves nothing behind");
@@ -80,8 +82,18 @@ fn addresses_belong_to_one_at_a_time() {
     assert!(e.addresses().iter().all(|ip| !addresses.contains(ip) && !d.addresses().contains(ip)), "{e:?}");
     lab.tektin(&["endpoint", "delete", "a"]).success();
     let ns = lab.namespace("f");
-    lab.tektin(&["endpoint", "add", "f", "--netns", ns.name(), "--ip", &workloads[0].v4.to_string()])
-        .success();
+    lab.tektin(&[
+        "endpoint",
+        "add",
+        "f",
+        "--netns",
+        ns.name(),
+        "--label",
+        "app=f",
+        "--ip",
+        &workloads[0].v4.to_string(),
+    ])
+    .success();
     assert_eq!(lab.addresses_of("f", ns).v4, workloads[0].v4, "free again");
 }
 
@@ -91,18 +103,31 @@ fn a_veth_that_exists_is_adopted() {
     let client = lab.workload("client");
     let ns = lab.namespace("adopted");
     lab.node.ip(&["link", "add", "tt0", "type", "veth", "peer", "name", "eth0", "netns", ns.name()]);
-    lab.tektin(&[
-        "endpoint",
-        "add",
-        "adopted",
-        "--netns",
-        ns.name(),
-        "--veth",
-        "tt0",
-        "--label",
-        "app=adopted",
-    ])
-    .success();
+    let add = || {
+        lab.tektin(&[
+            "endpoint",
+            "add",
+            "adopted",
+            "--netns",
+            ns.name(),
+            "--veth",
+            "tt0",
+            "--label",
+            "app=adopted",
+        ])
+    };
+    let refused = add();
+    assert!(refused.exit(1).stderr.contains("no address"), "{}", refused.stderr);
+    // What whoever made the pair (a container runtime) set up is used as it is.
+    lab.node.ip(&["address", "add", "10.9.9.1/24", "dev", "tt0"]);
+    lab.node.ip(&["address", "add", "fd00:9::1/64", "dev", "tt0", "nodad"]);
+    lab.node.ip(&["link", "set", "tt0", "up"]);
+    ns.ip(&["address", "add", "10.9.9.2/24", "dev", "eth0"]);
+    ns.ip(&["address", "add", "fd00:9::2/64", "dev", "eth0", "nodad"]);
+    ns.ip(&["link", "set", "eth0", "up"]);
+    ns.ip(&["route", "add", "default", "via", "10.9.9.1"]);
+    ns.ip(&["-6", "route", "add", "default", "via", "fd00:9::1"]);
+    add().success();
     let adopted = lab.addresses_of("adopted", ns);
     assert_eq!(lab.json(&["endpoint", "get", "adopted"])["veth"], "tt0");
     lab.serve(&adopted.ns, &["echo:80"]);

@@ -77,11 +77,11 @@ fn of_commands_with_an_agent() {
     for (failed, word) in [
         (&["endpoint", "get", "nobody"][..], "nobody"),
         (&["endpoint", "delete", "nobody"], "nobody"),
-        (&["endpoint", "add", "x", "--netns", "no-such-namespace"], "no-such-namespace"),
-        (&["endpoint", "add", "web", "--netns", "no-such-namespace"], "web"),
+        (&["endpoint", "add", "x", "--netns", "no-such-namespace", "--label", "a=b"], "no-such-namespace"),
+        (&["endpoint", "add", "web", "--netns", "no-such-namespace", "--label", "a=b"], "web"),
         (&["identity", "get", "4711"], "4711"),
         (&["map", "get", "no-such-map"], "no-such-map"),
-        (&["policy", "delete", "--name", "nobody"], "nobody"),
+        (&["policy", "delete", "--name", "nobody"], "no document"),
         (&["policy", "apply", "absent.yaml"], "absent.yaml"),
     ] {
         let finished = lab.tektin(failed);

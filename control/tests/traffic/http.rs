@@ -9,6 +9,7 @@ use crate::{
     netlab::{
         HOST_IS_JUDGED, LIMIT, Lab, WORLD_V4, WORLD_V6,
         clients::{read_head, url},
+        eventually,
     },
     policies::{cnp, documents, http_port},
 };
@@ -34,9 +35,9 @@ const CASES: &[Case] = &[
     (403, "/private", &[]),
     (403, "/PUBLIC", &[]),
     (403, "/public", &["-X", "DELETE"]),
-    (200, "/orders", &["-d", "x=1", "-H", "X-Token: s3cret"]),
-    (403, "/orders", &["-d", "x=1", "-H", "X-Token: guess"]),
-    (403, "/orders", &["-d", "x=1"]),
+    (200, "/orders", &["-X", "POST", "-H", "X-Token: s3cret"]),
+    (403, "/orders", &["-X", "POST", "-H", "X-Token: guess"]),
+    (403, "/orders", &["-X", "POST"]),
     (403, "/orders", &["-H", "X-Token: s3cret"]),
     (200, "/hosted", &["-H", "Host: shop.example"]),
     (403, "/hosted", &["-H", "Host: shop.example.evil"]),
@@ -294,5 +295,33 @@ fn header_matches_change_the_request_that_goes_on() {
         client.ns.expect_status(200, to, "/", &["-H", "X-Key: open"]);
         client.ns.expect_status(403, to, "/", &["-H", "X-Key: shut"]);
         client.ns.expect_status(403, to, "/", &[]);
+    }
+}
+
+#[test]
+fn proxied_connections_end_at_all_ends() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.nginx(&web.ns);
+    lab.apply(&cnp("web", "web", &format!("ingress: [{{{}}}]", both_ports("{path: /a}"))));
+    for (version, port) in [H1, H2] {
+        for ip in web.addresses() {
+            for _ in 0..5 {
+                client.ns.expect_status(200, (ip, port).into(), "/a", &[version]);
+                client.ns.expect_status(403, (ip, port).into(), "/b", &[version]);
+            }
+        }
+    }
+    // Each side has had its last segment acknowledged: no socket waits for the other.
+    for ns in [&web.ns, &client.ns, &lab.node] {
+        eventually("no half-closed connection is left", || {
+            let states = ["last-ack", "fin-wait-1", "closing", "close-wait"];
+            let waiting = states.map(|state| ns.run("ss", &["-Htn", "state", state]).stdout);
+            waiting.iter().all(|lines| lines.trim().is_empty()).then_some(())
+        });
+    }
+    let counters = lab.json(&["status"])["counters"].clone();
+    for reason in ["drop_not_from_proxy", "drop_proxied_no_socket"] {
+        assert_eq!(counters[reason].as_u64().unwrap_or(0), 0, "{counters:#}");
     }
 }

@@ -1,6 +1,9 @@
 //! Real packets against the built binary: namespaces, an agent, its proxy, and programs that people
 //! use (curl, nginx, nghttp, netcat, ping, Python). Needs root; `cargo test` runs it with the rest.
 
+// A binary: nothing in it is reachable from outside, and "pub" says "for the other modules".
+#![allow(unreachable_pub)]
+
 mod clean;
 mod endpoints;
 mod exit_codes;

@@ -197,9 +197,9 @@ fn the_proxys_counts_reach_the_shared_map() {
     let entry = eventually("the counts are written", || {
         let dump = lab.json(&["map", "get", "verdicts"]);
         let entries = dump["entries"].as_array()?.clone();
-        entries
-            .into_iter()
-            .find(|e| e["src_identity"] == source && e["dst_identity"] == destination && e["denied"] == 1)
+        entries.into_iter().find(|e| {
+            e["source identity"] == source && e["destination identity"] == destination && e["denied"] == 1
+        })
     });
-    assert_eq!((&entry["allowed"], &entry["dport"]), (&2.into(), &80.into()), "{entry}");
+    assert_eq!((&entry["allowed"], &entry["port"]), (&2.into(), &80.into()), "{entry}");
 }
