@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use policy_engine::labels::{LabelKey, Labels, Source};
+use policy_engine::labels::{LabelKey, Labels, NAMESPACE_LABELS, Source};
 use serde::{Deserialize, Serialize};
 use tektin_abi::maps::ENDPOINTS_MAX;
 
@@ -171,6 +171,9 @@ impl Endpoints {
     }
 }
 
+/// The label that carries the name of a workload's Kubernetes service account.
+const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
+
 /// The label set of a workload: its own labels, its namespace's, the cluster's.
 pub fn workload_key(
     namespace: &str,
@@ -198,7 +201,17 @@ pub fn workload_key(
             Source::Cgroup | Source::Other(_) => others.push((key, value)),
         }
     }
-    let mut labels = Labels::workload(namespace, &own, &BTreeMap::new());
+    // Without an orchestrator to ask, whoever adds the workload says what its namespace is labelled
+    // with and which account it has.
+    let of_namespace = format!("{NAMESPACE_LABELS}.");
+    let namespace_labels = own
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix(&of_namespace)?.to_owned(), value.clone())))
+        .collect();
+    let mut labels = Labels::workload(namespace, &own, &namespace_labels);
+    if let Some(account) = own.get(SERVICE_ACCOUNT) {
+        labels.insert(LabelKey::k8s(SERVICE_ACCOUNT), account.clone());
+    }
     for (key, value) in others {
         labels.insert(key, value);
     }
@@ -255,13 +268,22 @@ mod tests {
 
     #[test]
     fn a_workload_carries_its_namespace_and_cluster() {
-        let key = key(&["app=web", "k8s:tier=front", "container:id=7"]).unwrap();
+        let key = key(&[
+            "app=web",
+            "k8s:tier=front",
+            "container:id=7",
+            "io.cilium.k8s.namespace.labels.team=sales",
+            "io.cilium.k8s.policy.serviceaccount=till",
+        ])
+        .unwrap();
         let texts = super::super::identities::label_texts(&key.labels);
         for expected in [
             "k8s:app=web",
             "k8s:tier=front",
             "container:id=7",
             "k8s:io.kubernetes.pod.namespace=shop",
+            "k8s:io.cilium.k8s.namespace.labels.team=sales",
+            "k8s:io.cilium.k8s.policy.serviceaccount=till",
             "k8s:io.cilium.k8s.policy.cluster=default",
             "k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=shop",
         ] {
