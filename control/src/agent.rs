@@ -35,6 +35,7 @@ mod error;
 mod identities;
 mod ipam;
 mod ipcache;
+mod leftovers;
 mod lock;
 mod names;
 mod netlink;
@@ -159,7 +160,7 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     }
 
     let mut state = State {
-        enforcement: Enforcement::take_over(maps.clone(), link.clone())?,
+        enforcement: Enforcement::take_over(maps.clone(), link.clone(), names.clone())?,
         ipcache: Ipcache::take_over(maps.clone())?,
         netlink,
         node,

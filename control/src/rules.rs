@@ -24,6 +24,8 @@ pub struct RuleTable {
     id_of: BTreeMap<String, u32>,
     /// Asked for in this run: every rule in force is.
     asked: BTreeSet<u32>,
+    /// Numbers that nobody who writes records was told yet.
+    new: Vec<u32>,
     unsaved: bool,
 }
 
@@ -56,8 +58,15 @@ impl RuleTable {
         self.text_of.insert(id, text.to_owned());
         self.id_of.insert(text.to_owned(), id);
         self.asked.insert(id);
+        self.new.push(id);
         self.unsaved = true;
         id
+    }
+
+    /// Numbers given since this was asked last, with their places.
+    pub fn take_new(&mut self) -> Vec<(u32, String)> {
+        let new = std::mem::take(&mut self.new);
+        new.into_iter().filter_map(|id| Some((id, self.text_of.get(&id)?.clone()))).collect()
     }
 
     /// All numbers and places.
@@ -117,6 +126,15 @@ mod tests {
             [(id, "CiliumNetworkPolicy default/web spec.ingress[0]")]
         );
         assert_eq!(table.id("CiliumNetworkPolicy default/web spec.ingress[0]"), id);
+    }
+
+    #[test]
+    fn a_new_place_is_told_once() {
+        let mut table = RuleTable::default();
+        let id = table.id("a place");
+        assert_eq!(table.take_new(), [(id, "a place".to_owned())]);
+        assert_eq!(table.id("a place"), id);
+        assert_eq!(table.take_new(), []);
     }
 
     #[test]

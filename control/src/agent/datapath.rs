@@ -16,6 +16,7 @@ use tektin_abi::maps::{PeerClassKey, PolicyRoot};
 use tektin_loader::{MapError, Maps};
 use tektin_proxy::link_proto as link;
 
+use super::names::Names;
 use crate::{
     proxy_link::{LinkError, ProxyLink},
     rules::RuleTable,
@@ -55,7 +56,11 @@ struct Installed {
 pub struct Enforcement {
     maps: Arc<Maps>,
     link: ProxyLink,
+    names: Arc<Names>,
     revision: u32,
+    /// The last number that was tried: an answer to a revision that failed must not be taken for the
+    /// answer to the next one.
+    last_revision: u32,
     last_policy: u32,
     installed: BTreeMap<(u32, Direction), Installed>,
     roots: BTreeMap<u32, PolicyRoot>,
@@ -87,7 +92,7 @@ enum Change {
 impl Enforcement {
     /// Takes over the pinned maps. What an earlier run put in force there stays in force until the
     /// first [`Enforcement::install`].
-    pub fn take_over(maps: Arc<Maps>, link: ProxyLink) -> Result<Self, MapError> {
+    pub fn take_over(maps: Arc<Maps>, link: ProxyLink, names: Arc<Names>) -> Result<Self, MapError> {
         let mut inherited = BTreeSet::new();
         for (key, _) in maps.policy.entries()? {
             inherited.insert(u32::from_be_bytes(key.policy_be));
@@ -104,11 +109,14 @@ impl Enforcement {
             }
         }
         inherited.remove(&0);
+        let revision = maps.config.read()?.revision;
         Ok(Self {
-            revision: maps.config.read()?.revision,
+            revision,
+            last_revision: revision,
             last_policy: inherited.last().copied().unwrap_or(0),
             maps,
             link,
+            names,
             installed: BTreeMap::new(),
             roots,
             changed_at: BTreeMap::new(),
@@ -131,18 +139,24 @@ impl Enforcement {
         let last_policy = self.last_policy;
         let plan = self.plan(wanted)?;
         let roots = roots(&plan, wanted);
-        let revision = self.revision.wrapping_add(1).max(1);
+        let revision = self.next_revision();
         let update = self.update(revision, &plan, &roots, rules);
+        // Records may name the new rules from the moment on in which the proxy judges by them.
+        self.names.learn_rules(rules.take_new());
         if let Err(error) = self.link.publish(update).await {
             self.last_policy = last_policy;
             return Err(error.into());
         }
         if let Err(error) = self.write_entries(&plan, rules) {
-            self.revision = revision;
-            self.back_out(&plan, &roots, rules).await;
+            self.back_out(&plan, rules).await;
             return Err(error.into());
         }
-        self.switch(revision, plan, roots)
+        self.switch(revision, plan, roots, rules)
+    }
+
+    fn next_revision(&mut self) -> u32 {
+        self.last_revision = self.last_revision.wrapping_add(1).max(1);
+        self.last_revision
     }
 
     fn plan(&mut self, wanted: &Wanted) -> Result<BTreeMap<(u32, Direction), Change>, DatapathError> {
@@ -244,6 +258,7 @@ impl Enforcement {
         revision: u32,
         plan: BTreeMap<(u32, Direction), Change>,
         roots: BTreeMap<u32, PolicyRoot>,
+        rules: &mut RuleTable,
     ) -> Result<u32, DatapathError> {
         for (endpoint, root) in &roots {
             if self.roots.get(endpoint) != Some(root) {
@@ -261,7 +276,7 @@ impl Enforcement {
         let out_of_use = self.out_of_use(&plan);
         self.revision = revision;
         self.roots = roots;
-        self.inherited.clear();
+        let inherited = std::mem::take(&mut self.inherited);
         self.first_step = false;
         for change in plan.values() {
             if let Change::Extend { installed, removed, .. } = change {
@@ -271,47 +286,46 @@ impl Enforcement {
                 }
             }
         }
-        self.installed =
-            plan.into_iter().filter_map(|(key, change)| Some((key, change.into_installed()?))).collect();
-        if !out_of_use.is_empty() {
-            self.maps.clear_policies(&out_of_use)?;
+        let before = std::mem::replace(
+            &mut self.installed,
+            plan.into_iter().filter_map(|(key, change)| Some((key, change.into_installed()?))).collect(),
+        );
+        for installed in before.values().filter(|installed| out_of_use.contains(&installed.id)) {
+            self.erase(installed, rules)?;
+        }
+        if !inherited.is_empty() {
+            // What another run has written is known by its ids alone.
+            self.maps.clear_policies(&inherited)?;
         }
         Ok(revision)
     }
 
     /// After the kernel refused: takes back what was written and tells the proxy to go on with what
     /// is in force.
-    async fn back_out(
-        &mut self,
-        plan: &BTreeMap<(u32, Direction), Change>,
-        roots: &BTreeMap<u32, PolicyRoot>,
-        rules: &mut RuleTable,
-    ) {
-        let mut written = BTreeSet::new();
-        let mut update = link::PolicyUpdate::default();
-        for (key, change) in plan {
-            match change {
-                Change::Open | Change::Keep(_) => {}
-                Change::Replace(installed) => {
-                    written.insert(installed.id);
-                }
+    async fn back_out(&mut self, plan: &BTreeMap<(u32, Direction), Change>, rules: &mut RuleTable) {
+        for change in plan.values() {
+            let taken_back = match change {
+                Change::Open | Change::Keep(_) => Ok(()),
+                Change::Replace(installed) => self.erase(installed, rules),
                 Change::Extend { installed, added, first_new_class, .. } => {
-                    let taken_back = self.take_back(installed, added, *first_new_class, rules);
-                    if let Err(error) = taken_back {
-                        tracing::error!(%error, "cannot take back a map entry");
-                    }
+                    self.take_back(installed, added, *first_new_class, rules)
                 }
-            }
-            if let Some(before) = self.installed.get(key) {
-                update.policies.push(entries::link_policy(before.id, &before.policy, rules));
+            };
+            if let Err(error) = taken_back {
+                tracing::error!(%error, "cannot take back a map entry");
             }
         }
-        if let Err(error) = self.maps.clear_policies(&written) {
-            tracing::error!(%error, "cannot take back map entries");
+        if self.first_step {
+            // What is in force is another run's, whose documents the proxy has from that run or, as
+            // far as they are remembered, has just got.
+            return;
         }
-        self.revision = self.revision.wrapping_add(1).max(1);
-        update.revision = self.revision;
-        update.removed_policies = written.into_iter().collect();
+        // In full: whatever the refused change has removed is back as well.
+        let mut update =
+            link::PolicyUpdate { revision: self.next_revision(), full: true, ..Default::default() };
+        for installed in self.installed.values() {
+            update.policies.push(entries::link_policy(installed.id, &installed.policy, rules));
+        }
         for (endpoint, root) in &self.roots {
             update.endpoints.push(link::EndpointRoot {
                 endpoint: *endpoint,
@@ -319,11 +333,16 @@ impl Enforcement {
                 egress_policy: root.egress,
             });
         }
-        update.removed_endpoints =
-            roots.keys().filter(|endpoint| !self.roots.contains_key(endpoint)).copied().collect();
         if let Err(error) = self.link.publish(update).await {
             tracing::error!(%error, "the proxy is ahead of the kernel until the next change of policy");
         }
+    }
+
+    /// Removes all entries of a policy that no endpoint has.
+    fn erase(&self, installed: &Installed, rules: &mut RuleTable) -> Result<(), MapError> {
+        let members: Vec<(u32, ClassId)> =
+            installed.policy.class_of.iter().map(|(identity, class)| (*identity, *class)).collect();
+        self.take_back(installed, &members, 0, rules)
     }
 
     /// Removes what an extension has added. Members first: a class without members is not read.

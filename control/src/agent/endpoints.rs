@@ -71,6 +71,11 @@ impl Endpoint {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// Says on a device of our own making whose it is.
+    pub fn alias(&self) -> String {
+        format!("{}{}", add::ALIAS, self.full_name())
+    }
+
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
     }

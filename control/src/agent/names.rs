@@ -11,7 +11,7 @@ use policy_engine::direction;
 use crate::flows::{EndpointName, Resolve, resolve::Direction};
 
 /// What is known at one moment.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Snapshot {
     pub identities: HashMap<u32, Arc<[Arc<str>]>>,
     pub endpoints: HashMap<u32, EndpointName>,
@@ -31,12 +31,64 @@ impl Names {
         Self { node: node.into(), known: RwLock::default() }
     }
 
+    /// What is known from now on. Events that are on their way are of before: what is gone keeps its
+    /// name until its number is another's ([`Snapshot::with_the_gone`]).
     pub fn replace(&self, snapshot: Snapshot) {
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::new(snapshot.with_the_gone(&known));
+    }
+
+    /// Makes rules known before anything decides by them.
+    pub fn learn_rules(&self, new: Vec<(u32, String)>) {
+        if new.is_empty() {
+            return;
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut known).rules.extend(new.into_iter().map(|(id, text)| (id, text.into())));
+    }
+
+    /// Makes identities and endpoints known before any packet is theirs, and what closes an endpoint
+    /// that nothing has closed so far.
+    pub fn learn(&self, coming: Snapshot) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let known = Arc::make_mut(&mut known);
+        for (id, name) in &coming.endpoints {
+            if known.endpoints.get(id).is_some_and(|before| before != name) {
+                known.default_deny.retain(|(endpoint, _), _| endpoint != id);
+            }
+        }
+        known.identities.extend(coming.identities);
+        known.endpoints.extend(coming.endpoints);
+        known.default_deny.extend(coming.default_deny);
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// With more identities than this gone, all of them are forgotten.
+const GONE_IDENTITIES: usize = 4096;
+
+impl Snapshot {
+    /// Adds what `before` knew and nobody has taken the number of. Endpoint numbers come round, so
+    /// there is an end to them.
+    fn with_the_gone(mut self, before: &Snapshot) -> Self {
+        for (id, name) in &before.endpoints {
+            self.endpoints.entry(*id).or_insert_with(|| name.clone());
+        }
+        for (key, documents) in &before.default_deny {
+            let same_endpoint = self.endpoints.get(&key.0) == before.endpoints.get(&key.0);
+            if same_endpoint {
+                self.default_deny.entry(*key).or_insert_with(|| documents.clone());
+            }
+        }
+        let gone = before.identities.iter().filter(|(id, _)| !self.identities.contains_key(id));
+        let gone: Vec<_> = gone.map(|(id, labels)| (*id, labels.clone())).collect();
+        if gone.len() <= GONE_IDENTITIES {
+            self.identities.extend(gone);
+        }
+        self
     }
 }
 
@@ -87,6 +139,38 @@ pub fn shared(texts: Vec<String>) -> Arc<[Arc<str>]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn closed(name: &str, documents: Option<&str>) -> Snapshot {
+        let endpoint = EndpointName { name: name.into(), namespace: "default".into() };
+        Snapshot {
+            endpoints: HashMap::from([(1, endpoint)]),
+            default_deny: documents.map(|text| ((1, Direction::Ingress), text.into())).into_iter().collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn who_closed_an_endpoint_is_known_after_it_was_opened_again() {
+        let names = Names::new("node-1");
+        names.replace(closed("web", Some("a document")));
+        names.replace(closed("web", None));
+        assert_eq!(names.default_deny(1, Direction::Ingress).as_deref(), Some("a document"));
+        names.replace(closed("web", Some("another")));
+        assert_eq!(names.default_deny(1, Direction::Ingress).as_deref(), Some("another"));
+        names.replace(Snapshot::default());
+        assert_eq!(names.endpoint(1).unwrap().name.as_ref(), "web");
+        assert_eq!(names.default_deny(1, Direction::Ingress).as_deref(), Some("another"));
+        // The next owner of the number inherits nothing.
+        names.learn(closed("db", None));
+        assert_eq!(names.default_deny(1, Direction::Ingress), None);
+    }
+
+    #[test]
+    fn rules_are_known_before_they_decide() {
+        let names = Names::new("node-1");
+        names.learn_rules(vec![(7, "a place".to_owned())]);
+        assert_eq!(names.rule(7).as_deref(), Some("a place"));
+    }
 
     #[test]
     fn unknown_numbers_have_no_name_and_known_ones_do() {

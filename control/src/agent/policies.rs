@@ -49,8 +49,8 @@ pub struct Policies {
     pub files: BTreeMap<PathBuf, File>,
 }
 
-const API_DIRECTORY: &str = "policies";
-const FILES: &str = "policy-files.json";
+pub const API_DIRECTORY: &str = "policies";
+pub const FILES: &str = "policy-files.json";
 
 impl Policies {
     /// Reads what the state directory has. A file there that does not parse is an error: without it
@@ -132,6 +132,14 @@ impl Policies {
         let name = format!("{}_{}_{}.yaml", kind_name(id.kind), id.namespace, id.name);
         self.api_directory().join(name)
     }
+}
+
+/// Whether a name in the state directory's `policies` is one of [`Policies::path_of`].
+pub fn is_api_file(name: &str) -> bool {
+    use DocumentKind::{CiliumClusterwideNetworkPolicy, CiliumNetworkPolicy, NetworkPolicy};
+    let kinds = [CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy];
+    let has_kind = kinds.iter().any(|kind| name.starts_with(&format!("{}_", kind_name(*kind))));
+    has_kind && name.ends_with(".yaml")
 }
 
 pub fn kind_name(kind: DocumentKind) -> &'static str {

@@ -27,15 +27,18 @@ use super::{
     datapath::{Enforcement, Wanted},
     endpoints::Endpoints,
     error::AgentError,
-    identities::{Identities, NamedPorts, WorkloadKey, label_texts},
+    identities::{Identities, NamedPorts, WorkloadKey},
     ipam::Ipam,
     ipcache::{self, Ipcache, Owner, Prefixes},
-    names::{DIRECTIONS, Names, Snapshot, rule_texts, shared},
+    leftovers,
+    names::Names,
     netlink::Netlink,
     node::{NodeAddresses, SetUp},
     policies::Policies,
 };
-use crate::{api::TransportProtocol, flows::EndpointName, rules::RuleTable};
+use crate::{api::TransportProtocol, rules::RuleTable};
+
+mod naming;
 
 /// All that decides what is in force.
 #[derive(Clone, Default)]
@@ -148,7 +151,7 @@ impl State {
         // At start the documents of the earlier run are in force until the new ones are: nothing
         // to classify for in between.
         if !self.first_change && (!fresh.is_empty() || wanted.endpoints != self.identity_of) {
-            self.enforcement.install(&wanted, &mut self.rules).await?;
+            self.install(&wanted).await?;
         }
         if !self.first_change {
             self.ipcache.add(&numbered.prefixes)?;
@@ -161,7 +164,7 @@ impl State {
                 if self.first_change { wanted.subjects.keys().copied().collect() } else { affected };
             wanted.subjects.extend(compile_all(&next.documents, &self.table, affected).await?);
             wanted.in_use = in_use(self.ipcache.written());
-            self.enforcement.install(&wanted, &mut self.rules).await?;
+            self.install(&wanted).await?;
         }
         self.ipcache.add(&numbered.prefixes)?;
         self.ipcache.remove_others(&numbered.prefixes)?;
@@ -188,12 +191,21 @@ impl State {
         }
         wanted.endpoints.clone_from(&numbered.identity_of);
         wanted.in_use = in_use(self.ipcache.written());
-        let revision = self.enforcement.install(&wanted, &mut self.rules).await?;
+        let revision = self.install(&wanted).await?;
         self.compiled = wanted.subjects;
         self.identities.retain(|number| kept.contains(&number));
         let table = Arc::make_mut(&mut self.table);
         dropped.iter().for_each(|number| drop(table.remove(*number)));
+        if let Err(error) = leftovers::forget_identities(&self.maps, &dropped) {
+            tracing::error!(%error, "counts of identities that are gone are kept");
+        }
         Ok(revision)
+    }
+
+    /// Names first: records of what the new policies decide may come at once.
+    async fn install(&mut self, wanted: &Wanted) -> Result<u32, AgentError> {
+        self.announce(wanted);
+        Ok(self.enforcement.install(wanted, &mut self.rules).await?)
     }
 
     /// Brings the policy engine's table up to date with the numbers given, and returns what is new.
@@ -217,7 +229,9 @@ impl State {
             return Vec::new();
         }
         let table = Arc::make_mut(&mut self.table);
-        fresh.into_iter().map(|identity| table.insert(identity)).collect()
+        let fresh: Vec<Arc<Identity>> = fresh.into_iter().map(|identity| table.insert(identity)).collect();
+        self.announce_identities(&fresh);
+        fresh
     }
 
     /// Subjects that a document selects which differs between now and `next`.
@@ -250,7 +264,7 @@ impl State {
             wanted.in_use = in_use(self.ipcache.written());
             self.ipcache.add(&numbered.prefixes)?;
             self.ipcache.remove_others(&numbered.prefixes)?;
-            self.enforcement.install(&wanted, &mut self.rules).await?;
+            self.install(&wanted).await?;
             let kept: BTreeSet<u32> = numbered
                 .identity_of
                 .values()
@@ -276,31 +290,6 @@ impl State {
             tracing::error!(%error, "rule ids are not saved");
         }
         self.publish_names();
-    }
-
-    /// Tells record writers what the numbers mean now.
-    pub fn publish_names(&self) {
-        let before = self.names.snapshot();
-        let mut snapshot = Snapshot { rules: rule_texts(&before, self.rules.iter()), ..Snapshot::default() };
-        for identity in self.table.iter() {
-            let labels = before.identities.get(&identity.id).cloned();
-            let labels = labels.unwrap_or_else(|| shared(label_texts(&identity.labels)));
-            snapshot.identities.insert(identity.id, labels);
-        }
-        for endpoint in self.endpoints.iter() {
-            let name = EndpointName {
-                name: endpoint.name.as_str().into(),
-                namespace: endpoint.namespace.as_str().into(),
-            };
-            snapshot.endpoints.insert(endpoint.id, name);
-            let Some(identity) = self.identity_of.get(&endpoint.id) else { continue };
-            for (engine, records) in DIRECTIONS {
-                if let Some(text) = self.enforcement.default_deny(*identity, engine) {
-                    snapshot.default_deny.insert((endpoint.id, records), text.into());
-                }
-            }
-        }
-        self.names.replace(snapshot);
     }
 }
 

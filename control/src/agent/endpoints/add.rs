@@ -30,11 +30,21 @@ impl State {
                 netns.path.display()
             )));
         }
+        // A namespace's number may be another's once it is gone, and then its device is gone too.
+        let here = |other: &&Endpoint| other.netns_id == netns.id && other.failure.is_none();
+        if let Some(other) = self.endpoints.iter().find(here) {
+            return Err(AgentError::conflict(format!(
+                "network namespace {} belongs to endpoint {} already",
+                netns.path.display(),
+                other.full_name()
+            )));
+        }
         let ipam = self.ipam.clone();
         let mut endpoint = self.draft(&request, &netns).await.inspect_err(|_| self.ipam = ipam)?;
         let id = endpoint.id;
         if let Err(error) = self.wire(&mut endpoint, &netns).await {
-            self.unwire(&endpoint).await;
+            // What went wrong first is what to tell; the rest is in the log.
+            let _ = self.unwire(&endpoint).await;
             return Err(error);
         }
         tracing::info!(endpoint = %endpoint.full_name(), id, veth = %endpoint.veth, "endpoint added");
@@ -145,8 +155,8 @@ impl State {
             self.datapath.detach(&endpoint.veth)?;
             self.outside.remove(&endpoint.ifindex);
         } else {
-            let alias = format!("{ALIAS}{}", endpoint.full_name());
-            let (link, mac) = veth::create(&self.netlink, netns, &endpoint.veth, &alias).await?;
+            let (link, mac) =
+                veth::create(&self.netlink, netns, &endpoint.veth, &endpoint.alias()).await?;
             endpoint.ifindex = link.index;
             endpoint.mac = veth::mac_text(mac);
         }

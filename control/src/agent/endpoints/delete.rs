@@ -2,8 +2,8 @@
 
 use super::Endpoint;
 use crate::agent::{
-    endpoints::add::ALIAS,
     error::AgentError,
+    leftovers,
     state::{Desired, State},
     veth,
 };
@@ -12,51 +12,63 @@ impl State {
     /// Takes an endpoint away: its packets first, then its policy, then its device.
     pub async fn delete_endpoint(&mut self, wanted: &str) -> Result<(), AgentError> {
         let endpoint = self.endpoints.find(wanted)?.clone();
-        self.unwire(&endpoint).await;
-        tracing::info!(endpoint = %endpoint.full_name(), id = endpoint.id, "endpoint deleted");
-        Ok(())
+        let name = endpoint.full_name();
+        match self.unwire(&endpoint).await {
+            Ok(()) => {
+                tracing::info!(endpoint = %name, id = endpoint.id, "endpoint deleted");
+                Ok(())
+            }
+            Err(error) => Err(AgentError::System(format!("endpoint {name} is deleted, but {error}"))),
+        }
     }
 
     /// Undoes as much of [`State::add_endpoint`] as was done. One part that fails does not keep the
-    /// others: it is logged, and the next start of the agent finds what is left.
-    pub(super) async fn unwire(&mut self, endpoint: &Endpoint) {
-        let failed = |what: &str, error: AgentError| {
-            tracing::error!(endpoint = %endpoint.full_name(), %error, "{what}");
+    /// others: it is logged, and the next change or start of the agent finds what is left. The first
+    /// failure is returned.
+    pub(super) async fn unwire(&mut self, endpoint: &Endpoint) -> Result<(), AgentError> {
+        let mut first = Ok(());
+        let mut note = |what: &str, result: Result<(), AgentError>| {
+            if let Err(error) = result {
+                tracing::error!(endpoint = %endpoint.full_name(), %error, "{what}");
+                if first.is_ok() {
+                    first = Err(AgentError::System(format!("{what}: {error}")));
+                }
+            }
         };
         // The device of a failed one is gone; its index may be another's by now.
         let has_device = endpoint.ifindex != 0 && endpoint.failure.is_none();
-        if has_device && let Err(error) = self.maps.endpoints.remove(&endpoint.ifindex) {
-            failed("cannot remove its map entry", error.into());
+        if has_device {
+            let removed = self.maps.endpoints.remove(&endpoint.ifindex);
+            note("cannot remove its map entry", removed.map(drop).map_err(AgentError::from));
         }
         self.endpoints.remove(endpoint.id);
-        if self.desired.endpoints.contains_key(&endpoint.id)
-            && let Err(error) = self.change(self.desired.without_endpoint(endpoint.id)).await
-        {
-            failed("cannot take its policy out of force", error);
+        if self.desired.endpoints.contains_key(&endpoint.id) {
+            let next = self.desired.without_endpoint(endpoint.id);
+            let changed = self.change(next).await;
+            note("cannot take its policy out of force", changed.map(drop));
+            // The next change does without it, whatever became of this one.
+            self.desired.endpoints.remove(&endpoint.id);
         }
+        // Its device before its programs: never one without the other.
+        note("cannot remove its device or routes", self.unplug(endpoint, has_device).await);
         if has_device {
-            if let Err(error) = self.datapath.detach(&endpoint.veth) {
-                failed("cannot detach its programs", error.into());
-            }
-            if let Err(error) = self.unplug(endpoint).await {
-                failed("cannot remove its device or routes", error);
-            }
+            let detached = self.datapath.detach(&endpoint.veth);
+            note("cannot detach its programs", detached.map_err(AgentError::from));
         }
+        note("cannot forget its connections", leftovers::forget(&self.maps, endpoint.id).map_err(AgentError::from));
         endpoint.addresses().for_each(|address| self.ipam.release(address));
-        if let Err(error) = self.endpoints.save(self.ipam.cursor()) {
-            failed("cannot save the list of endpoints", error.into());
-        }
+        let saved = self.endpoints.save(self.ipam.cursor());
+        note("cannot save the list of endpoints", saved.map_err(AgentError::from));
+        first
     }
 
-    async fn unplug(&self, endpoint: &Endpoint) -> Result<(), AgentError> {
+    /// Our own device goes by name and owner: an addition may have failed before its index was known.
+    async fn unplug(&self, endpoint: &Endpoint, has_device: bool) -> Result<(), AgentError> {
         let Some(link) = self.netlink.link_by_name(&endpoint.veth).await? else { return Ok(()) };
-        if link.index != endpoint.ifindex {
-            return Ok(());
-        }
-        if endpoint.adopted {
-            veth::unroute(&self.netlink, link.index, &endpoint.workload(), self.node).await?;
-        } else if link.alias.starts_with(ALIAS) {
+        if !endpoint.adopted && link.alias == endpoint.alias() {
             self.netlink.delete_link(link.index).await?;
+        } else if endpoint.adopted && has_device && link.index == endpoint.ifindex {
+            veth::unroute(&self.netlink, link.index, &endpoint.workload(), self.node).await?;
         }
         Ok(())
     }
