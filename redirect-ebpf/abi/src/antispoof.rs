@@ -106,8 +106,10 @@ fn is_zero(addr: &Addr) -> bool {
     *addr == [0; 16]
 }
 
+/// Link-local unicast of IPv6 (RFC 4291 §2.5.6).
+#[must_use]
 #[inline(always)]
-fn is_link_local(addr: &Addr) -> bool {
+pub fn is_link_local(addr: &Addr) -> bool {
     addr[0] == 0xfe && addr[1] & 0xc0 == 0x80
 }
 

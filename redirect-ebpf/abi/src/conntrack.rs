@@ -17,7 +17,7 @@ pub const CLOSING_NS: u64 = 10 * SECOND_NS;
 /// UDP and SCTP.
 pub const DATAGRAM_NS: u64 = 60 * SECOND_NS;
 pub const ICMP_NS: u64 = 30 * SECOND_NS;
-/// A refused flow: long enough that a flood costs one look-up a packet.
+/// A flow refused from its start: long enough that a flood costs one look-up a packet.
 pub const DENIED_NS: u64 = 10 * SECOND_NS;
 /// Ports of a first fragment are remembered this long, as Linux keeps a half-assembled datagram.
 pub const FRAGMENT_NS: u64 = 30 * SECOND_NS;
@@ -43,13 +43,45 @@ pub enum Standing {
     Drop(DropReason),
 }
 
+/// The device that a packet passes while an entry is asked about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passing {
+    /// Sent by the endpoint of this id.
+    From(u32),
+    /// On its way to the endpoint of this id.
+    To(u32),
+    /// No endpoint's device.
+    Elsewhere,
+}
+
+/// Whether the entry was made for the endpoint at whose device the packet is. It was not where the
+/// address was nobody's, or somebody else's, when the flow was judged.
+#[inline(always)]
+fn concerns(entry: &CtValue, direction: Direction, passing: Passing) -> bool {
+    match (passing, direction) {
+        (Passing::From(id), Direction::Forward) | (Passing::To(id), Direction::Reply) => {
+            entry.src_endpoint == id
+        }
+        (Passing::From(id), Direction::Reply) | (Passing::To(id), Direction::Forward) => {
+            entry.dst_endpoint == id
+        }
+        (Passing::Elsewhere, _) => true,
+    }
+}
+
 /// What `entry`, found under the packet's forward or reverse key, says about it.
 #[inline(always)]
-pub fn standing(entry: &CtValue, direction: Direction, packet: &Packet, revision: u32, now: u64) -> Standing {
+pub fn standing(
+    entry: &CtValue,
+    direction: Direction,
+    passing: Passing,
+    packet: &Packet,
+    (revision, now): (u32, u64),
+) -> Standing {
     if entry.layout != CT_LAYOUT || now > entry.expires_ns {
         return Standing::Absent;
     }
-    let stale = entry.revision != revision;
+    let stale = entry.revision != revision || !concerns(entry, direction, passing);
     if packet.opens_connection() {
         // A SYN begins anew where the old connection is over, where it comes from the other end,
         // and where what was judged is out of date or was never about a beginning.
@@ -122,10 +154,23 @@ pub fn note(entry: &mut CtValue, direction: Direction, packet: &Packet, now: u64
     }
 }
 
+/// Notes a packet that a denied flow goes on sending. A flow that was answered before it was denied
+/// stays known while it is alive: forgotten, its next answer would pass for a flow of the other end.
+#[inline(always)]
+pub fn note_denied(entry: &mut CtValue, protocol: u8, now: u64) {
+    if entry.flags & ct_flag::REPLY_SEEN == 0 {
+        return;
+    }
+    let expires = now + lifetime(protocol, entry.flags);
+    if expires > entry.expires_ns.saturating_add(SECOND_NS) {
+        entry.expires_ns = expires;
+    }
+}
+
 #[must_use]
 #[inline(always)]
 fn lifetime(protocol: u8, flags: u8) -> u64 {
-    if flags & ct_flag::DENIED != 0 {
+    if flags & (ct_flag::DENIED | ct_flag::REPLY_SEEN) == ct_flag::DENIED {
         return DENIED_NS;
     }
     match protocol {
@@ -187,7 +232,8 @@ pub fn open(
 }
 
 /// Enters a new judgement of a flow that exists, whose `flow.proto` is its protocol. A flow that
-/// was not proxied from its start cannot become so; one that was stays with the proxy.
+/// was not proxied from its start cannot become so; one that was stays with the proxy, unless the
+/// ends are somebody else now: the proxy judges by the identities that it was told at the start.
 #[inline(always)]
 pub fn rejudge(
     entry: &mut CtValue,
@@ -196,9 +242,15 @@ pub fn rejudge(
     judgement: Judgement,
     (revision, now): (u32, u64),
 ) -> Standing {
+    let same_ends = (entry.src_identity, entry.src_endpoint) == (ends.0.identity, ends.0.endpoint)
+        && (entry.dst_identity, entry.dst_endpoint) == (ends.1.identity, ends.1.endpoint);
+    let estranged = entry.flags & ct_flag::PROXIED != 0 && !same_ends;
+    if estranged {
+        entry.flags &= !ct_flag::PROXIED;
+    }
     let refused = match judgement.verdict() {
         Verdict::Deny(_) => true,
-        Verdict::Allow => false,
+        Verdict::Allow => estranged,
         Verdict::Redirect => entry.flags & ct_flag::PROXIED == 0,
     };
     entry.flags = if refused { entry.flags | ct_flag::DENIED } else { entry.flags & !ct_flag::DENIED };

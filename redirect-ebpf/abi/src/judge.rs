@@ -57,6 +57,14 @@ impl Judgement {
         Verdict::Allow
     }
 
+    /// Whether the verdict is [`Verdict::Allow`], without a verdict to carry about.
+    #[must_use]
+    #[inline(always)]
+    pub fn allows(&self) -> bool {
+        let passes = |number| number == action::ALLOW || number == action::NONE;
+        passes(self.egress_action) && passes(self.ingress_action)
+    }
+
     /// The judgement that a connection was entered with.
     #[inline(always)]
     pub fn of_entry(entry: &CtValue) -> Self {

@@ -45,6 +45,8 @@ pub mod ethertype {
     pub const ARP: u16 = 0x0806;
     pub const IPV6: u16 = 0x86dd;
     pub const VLAN: u16 = 0x8100;
+    /// IEEE 802.1ad
+    pub const SERVICE_VLAN: u16 = 0x88a8;
 }
 
 /// TCP flags (RFC 9293 §3.1).

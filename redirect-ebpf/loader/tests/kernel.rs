@@ -6,6 +6,7 @@ mod kernel {
     mod conntrack;
     mod fragments;
     mod host;
+    mod hostile;
     mod lifecycle;
     mod policy;
     mod proxy;

@@ -8,41 +8,69 @@ use crate::{
     skb::Skb,
 };
 
-/// What a hook does with a packet.
+/// What a hook does with a packet. Both fields are always set: the unset half of an enum would be an
+/// unset register to the kernel's verifier, which refuses to copy it.
 #[must_use]
 #[derive(Clone, Copy)]
-pub(crate) enum Action {
+pub(crate) struct Action {
+    verb: Verb,
+    reason: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
     Pass,
-    /// To a local socket of the proxy: marked, and assigned where that is possible.
     ToProxy,
-    /// Drop, and report it unless that was done within this second.
-    Drop(DropReason),
-    /// Drop; what is to be reported was.
-    DropReported(DropReason),
-    /// Drop without counting: noise.
+    Drop,
+    DropReported,
     Ignore,
+}
+
+impl Action {
+    pub(crate) const PASS: Self = Self { verb: Verb::Pass, reason: drop::NONE };
+    /// To a local socket of the proxy: marked, and assigned where that is possible.
+    pub(crate) const TO_PROXY: Self = Self { verb: Verb::ToProxy, reason: drop::NONE };
+    /// Drop without counting: noise.
+    pub(crate) const IGNORE: Self = Self { verb: Verb::Ignore, reason: drop::NONE };
+
+    /// Drop, and report it unless that was done within this second.
+    #[inline(always)]
+    pub(crate) fn drop(DropReason(reason): DropReason) -> Self {
+        Self { verb: Verb::Drop, reason }
+    }
+
+    /// Drop; what is to be reported was.
+    #[inline(always)]
+    pub(crate) fn drop_reported(DropReason(reason): DropReason) -> Self {
+        Self { verb: Verb::DropReported, reason }
+    }
+
+    #[inline(always)]
+    pub(crate) fn passes(self) -> bool {
+        matches!(self.verb, Verb::Pass | Verb::ToProxy)
+    }
 }
 
 /// Counts, reports and turns the action into tc's code.
 #[inline(always)]
 pub(crate) fn finish(skb: Skb, area: &mut Scratch, hook: u8, action: Action, now: u64) -> i32 {
-    match action {
-        Action::Pass => {
+    match action.verb {
+        Verb::Pass => {
             count(metric::FORWARDED);
             // Not OK: other programs on this hook get their turn.
             TC_ACT_UNSPEC
         }
-        Action::ToProxy => TC_ACT_OK,
-        Action::Drop(reason) => {
-            count(u32::from(reason.0));
-            report_throttled(skb, area, hook, reason, now);
+        Verb::ToProxy => TC_ACT_OK,
+        Verb::Drop => {
+            count(u32::from(action.reason));
+            report_throttled(skb, area, hook, DropReason(action.reason), now);
             TC_ACT_SHOT
         }
-        Action::DropReported(reason) => {
-            count(u32::from(reason.0));
+        Verb::DropReported => {
+            count(u32::from(action.reason));
             TC_ACT_SHOT
         }
-        Action::Ignore => TC_ACT_SHOT,
+        Verb::Ignore => TC_ACT_SHOT,
     }
 }
 
@@ -63,12 +91,12 @@ fn report_throttled(skb: Skb, area: &mut Scratch, hook: u8, reason: DropReason, 
     } else if THROTTLE.insert(&area.throttle, &now, 0).is_err() {
         // Nowhere to remember it: better one event too many.
     }
-    report(skb, area, hook, event_kind::DROP, reason.0, now);
+    report(skb, area, &area.packet.keys.forward, (hook, event_kind::DROP, reason.0), now);
 }
 
-/// Sends an event about the packet and the entry in `area`.
+/// Sends an event about the packet in `area` and the entry there, whose flow is `flow`.
 #[inline(always)]
-pub(crate) fn report(skb: Skb, area: &Scratch, hook: u8, kind: u8, reason: u8, now: u64) {
+pub(crate) fn report(skb: Skb, area: &Scratch, flow: &FlowKey, (hook, kind, reason): (u8, u8, u8), now: u64) {
     let Some(mut slot) = EVENTS.reserve::<Event>(0) else {
         count(metric::EVENT_LOST);
         return;
@@ -78,7 +106,7 @@ pub(crate) fn report(skb: Skb, area: &Scratch, hook: u8, kind: u8, reason: u8, n
     let event = slot.as_mut_ptr();
     // SAFETY: the reservation is an Event's size and alignment, and every field is written.
     unsafe {
-        describe(event, &parsed.keys.forward, &area.entry, (hook, kind, reason), now);
+        describe(event, flow, &area.entry, (hook, kind, reason), now);
         (*event).ifindex = skb.ifindex();
         (*event).len = skb.len();
         (*event).tcp_flags = parsed.tcp_flags;

@@ -3,7 +3,7 @@
 //! Sees all of the node's traffic, so whatever concerns no local endpoint leaves after two
 //! look-ups, untouched.
 
-use aya_ebpf::bindings::TC_ACT_UNSPEC;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use tektin_abi::{
     DropReason,
     maps::{drop, hook, identity, v4_mapped},
@@ -20,11 +20,17 @@ use crate::{
 
 #[inline(always)]
 pub(crate) fn run(skb: Skb) -> i32 {
-    // A tagged frame comes again on its VLAN device.
-    if skb.has_vlan() {
-        return TC_ACT_UNSPEC;
+    match skb.vlan() {
+        // A tagged frame comes again on its VLAN device.
+        Some(1..) => return TC_ACT_UNSPEC,
+        // A priority tag names no VLAN: the kernel takes the frame as if it had none. It would do
+        // so with another tag behind this one, which these programs do not look behind.
+        Some(0) if matches!(skb.ether_type(), ethertype::VLAN | ethertype::SERVICE_VLAN) => {
+            return TC_ACT_SHOT;
+        }
+        Some(0) | None => {}
     }
-    let Some(area) = scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT };
+    let Some(area) = scratch() else { return TC_ACT_SHOT };
     let flow = &mut area.packet.keys.forward;
     let read = match skb.ether_type() {
         ethertype::IPV4 => skb.load::<8>(12).map(|ends| {
@@ -56,9 +62,9 @@ fn decide(skb: Skb, area: &mut Scratch, own_source: bool, now: u64) -> Action {
     match (parsed, area.packet.kind) {
         // Before anything else, so that these words of the link are not taken for spoofing: the
         // host's link-local addresses are its own on every link.
-        (Ok(()), Kind::Nd | Kind::Mld) => return Action::Pass,
-        _ if own_source => return Action::Drop(DropReason(drop::SPOOFED_SOURCE_IP)),
-        (Err(reason), _) => return Action::Drop(reason),
+        (Ok(()), Kind::Nd | Kind::Mld) => return Action::PASS,
+        _ if own_source => return Action::drop(DropReason(drop::SPOOFED_SOURCE_IP)),
+        (Err(reason), _) => return Action::drop(reason),
         _ => {}
     }
     skb.set_mark(0);

@@ -29,23 +29,23 @@ fn decide(skb: Skb, area: &mut Scratch, now: u64) -> Action {
     let parsed = area.packet.parse(&skb, skb.ether_type());
     // SAFETY: the agent replaces values as a whole.
     let Some(endpoint) = (unsafe { ENDPOINTS.get(skb.ifindex()) }) else {
-        return Action::Drop(DropReason(drop::UNKNOWN_ENDPOINT));
+        return Action::drop(DropReason(drop::UNKNOWN_ENDPOINT));
     };
     area.entry.src_identity = endpoint.identity;
     area.entry.src_endpoint = endpoint.id;
     if skb.has_vlan() {
-        return Action::Drop(DropReason(drop::UNSUPPORTED_L3));
+        return Action::drop(DropReason(drop::UNSUPPORTED_L3));
     }
     if let Err(reason) = parsed {
-        return Action::Drop(reason);
+        return Action::drop(reason);
     }
-    let Some(macs) = skb.macs() else { return Action::Drop(DropReason(drop::INVALID_PACKET)) };
+    let Some(macs) = skb.macs() else { return Action::drop(DropReason(drop::INVALID_PACKET)) };
     let source = [macs[6], macs[7], macs[8], macs[9], macs[10], macs[11]];
     match antispoof::check(&area.packet, &source, endpoint) {
         Claim::Genuine => {}
-        Claim::Link => return Action::Pass,
-        Claim::Noise => return Action::Ignore,
-        Claim::Refused(reason) => return Action::Drop(reason),
+        Claim::Link => return Action::PASS,
+        Claim::Noise => return Action::IGNORE,
+        Claim::Refused(reason) => return Action::drop(reason),
     }
     let run = Run { skb, hook: hook::FROM_WORKLOAD, local: Some(endpoint), now };
     pipeline::decide(&run, area)

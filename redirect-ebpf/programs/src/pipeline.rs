@@ -2,7 +2,7 @@
 
 use tektin_abi::{
     DropReason,
-    conntrack::{self, Admission, Direction, SECOND_NS, Sender, Standing},
+    conntrack::{self, Admission, Direction, Passing, SECOND_NS, Sender, Standing},
     judge::judge,
     maps::*,
     packet::Packet,
@@ -31,18 +31,18 @@ pub(crate) struct Run<'a> {
 /// Decides about the packet in `area`, whose addresses may be believed.
 #[inline(always)]
 pub(crate) fn decide(run: &Run<'_>, area: &mut Scratch) -> Action {
-    let Some(config) = CONFIG.get(0) else { return Action::Drop(DropReason(drop::MAP_FULL)) };
+    let Some(config) = CONFIG.get(0) else { return Action::drop(DropReason(drop::MAP_FULL)) };
     if let Err(reason) = fragments::resolve(&mut area.packet, run.now) {
-        return Action::Drop(reason);
+        return Action::drop(reason);
     }
     if let Some(action) = related::follow(run.skb, &area.packet, run.hook, config.revision, run.now) {
         return action;
     }
     let action = track(run, area, config);
-    if matches!(action, Action::Pass | Action::ToProxy)
+    if action.passes()
         && let Err(reason) = fragments::remember(&area.packet, run.now)
     {
-        return Action::Drop(reason);
+        return Action::drop(reason);
     }
     action
 }
@@ -50,27 +50,36 @@ pub(crate) fn decide(run: &Run<'_>, area: &mut Scratch) -> Action {
 #[inline(always)]
 fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
     let (revision, now) = (config.revision, run.now);
+    let mut answered = false;
     let mut direction = Direction::Forward;
     let mut found = CT.get_ptr_mut(&area.packet.keys.forward);
-    let mut standing = standing_of(found, direction, &area.packet, revision, now);
+    let mut standing = standing_of(run, found, direction, &area.packet, revision);
     if standing == Standing::Absent && area.packet.keys.reverse.proto != 0 {
         direction = Direction::Reply;
         found = CT.get_ptr_mut(&area.packet.keys.reverse);
-        standing = standing_of(found, direction, &area.packet, revision, now);
+        standing = standing_of(run, found, direction, &area.packet, revision);
     }
     if let Some(found) = found {
         // SAFETY: a live map value. Other CPUs may change it meanwhile; each field is read or
         // written on its own, and a lost store costs a second of expiry.
         let entry = unsafe { &mut *found };
         match standing {
-            Standing::Absent => {}
+            Standing::Absent => {
+                answered = direction == Direction::Reply;
+                if answered && entry.flags & ct_flag::DENIED != 0 {
+                    answered = false;
+                    // What the other end may not begin must not stand in the way of its answers to
+                    // this one. Fails only where the entry has gone by itself.
+                    let _ = CT.remove(&area.packet.keys.reverse);
+                }
+            }
             Standing::Pass => {
                 conntrack::note(entry, direction, &area.packet, now);
-                return Action::Pass;
+                return Action::PASS;
             }
             Standing::Proxied => {
                 if let Some(action) = proxied(run, &area.packet, direction) {
-                    if matches!(action, Action::Drop(_)) {
+                    if !action.passes() {
                         // For the event: whose flow this is.
                         area.entry = *entry;
                     } else {
@@ -80,34 +89,52 @@ fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
                 }
                 // A SYN whose old connection is gone from the proxy: a new connection.
             }
-            Standing::Drop(reason) => return denied(run, area, entry, reason),
+            Standing::Drop(reason) => return denied(run, area, entry, direction, reason),
             Standing::Stale => return again(run, area, entry, direction, config),
         }
     }
-    first(run, area, config)
+    first(run, area, config, answered)
 }
 
 #[inline(always)]
-fn denied(run: &Run<'_>, area: &mut Scratch, entry: &mut CtValue, reason: DropReason) -> Action {
+fn denied(
+    run: &Run<'_>,
+    area: &mut Scratch,
+    entry: &mut CtValue,
+    direction: Direction,
+    reason: DropReason,
+) -> Action {
+    conntrack::note_denied(entry, area.packet.keys.forward.proto, run.now);
     if run.now >= entry.reported_ns + SECOND_NS {
         entry.reported_ns = run.now;
         area.entry = *entry;
-        event::report(run.skb, area, run.hook, event_kind::DROP, reason.0, run.now);
+        let flow = match direction {
+            Direction::Forward => &area.packet.keys.forward,
+            Direction::Reply => &area.packet.keys.reverse,
+        };
+        event::report(run.skb, area, flow, (run.hook, event_kind::DROP, reason.0), run.now);
     }
-    Action::DropReported(reason)
+    Action::drop_reported(reason)
 }
 
 #[inline(always)]
 fn standing_of(
+    run: &Run<'_>,
     found: Option<*mut CtValue>,
     direction: Direction,
     packet: &Packet,
     revision: u32,
-    now: u64,
 ) -> Standing {
+    let passing = match (run.local, run.hook) {
+        (Some(endpoint), hook::TO_WORKLOAD) => Passing::To(endpoint.id),
+        (Some(endpoint), _) => Passing::From(endpoint.id),
+        (None, _) => Passing::Elsewhere,
+    };
     match found {
         // SAFETY: a live map value.
-        Some(entry) => conntrack::standing(unsafe { &*entry }, direction, packet, revision, now),
+        Some(entry) => {
+            conntrack::standing(unsafe { &*entry }, direction, passing, packet, (revision, run.now))
+        }
         None => Standing::Absent,
     }
 }
@@ -119,8 +146,8 @@ fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction) -> Option<Actio
         return Some(match run.skb.owner() {
             // Partial: what a half-open or a TIME_WAIT connection of the proxy answers. Forwarded
             // packets have no socket at all, and only the proxy's are bound to these addresses.
-            Owner::Proxy | Owner::Partial => Action::Pass,
-            Owner::Other | Owner::Nobody => Action::Drop(DropReason(drop::NOT_FROM_PROXY)),
+            Owner::Proxy | Owner::Partial => Action::PASS,
+            Owner::Other | Owner::Nobody => Action::drop(DropReason(drop::NOT_FROM_PROXY)),
         });
     }
     match steer::to_existing(run.skb, packet, Trust::AnySocket) {
@@ -128,14 +155,14 @@ fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction) -> Option<Actio
             if direction == Direction::Reply {
                 count(metric::REPLY_TO_PROXY);
             }
-            Some(Action::ToProxy)
+            Some(Action::TO_PROXY)
         }
-        Delivery::Failed => Some(Action::Drop(DropReason(drop::ASSIGN_FAILED))),
+        Delivery::Failed => Some(Action::drop(DropReason(drop::ASSIGN_FAILED))),
         Delivery::NoSocket if packet.is_fragment() => {
-            Some(Action::Drop(DropReason(drop::FRAGMENT_OF_STEERED)))
+            Some(Action::drop(DropReason(drop::FRAGMENT_OF_STEERED)))
         }
         Delivery::NoSocket if packet.opens_connection() => None,
-        Delivery::NoSocket => Some(Action::Drop(DropReason(drop::PROXIED_NO_SOCKET))),
+        Delivery::NoSocket => Some(Action::drop(DropReason(drop::PROXIED_NO_SOCKET))),
     }
 }
 
@@ -171,36 +198,49 @@ fn again(
         area.entry.reported_ns = run.now;
     }
     if CT.insert(&flow, &area.entry, 0).is_err() {
-        return Action::Drop(DropReason(drop::MAP_FULL));
+        return Action::drop(DropReason(drop::MAP_FULL));
     }
     if report {
         let kind = if changed { event_kind::CHANGED } else { event_kind::DROP };
         let code = reason.map_or(drop::NONE, |reason| reason.0);
-        event::report(run.skb, area, run.hook, kind, code, run.now);
+        event::report(run.skb, area, &flow, (run.hook, kind, code), run.now);
     }
     match after {
-        Standing::Drop(reason) => Action::DropReported(reason),
+        Standing::Drop(reason) => Action::drop_reported(reason),
         Standing::Proxied => match proxied(run, &area.packet, direction) {
             Some(action) => action,
-            None => Action::Drop(DropReason(drop::PROXIED_NO_SOCKET)),
+            None => Action::drop(DropReason(drop::PROXIED_NO_SOCKET)),
         },
-        Standing::Pass => Action::Pass,
-        Standing::Absent | Standing::Stale => Action::Drop(DropReason(drop::DEFAULT_DENY)),
+        Standing::Pass => Action::PASS,
+        Standing::Absent | Standing::Stale => Action::drop(DropReason(drop::DEFAULT_DENY)),
     }
 }
 
-/// A flow that no entry speaks for.
+/// A flow that no entry speaks for; `answered` where the other end's flow between the same ports does
+/// not either.
 #[inline(always)]
-fn first(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
+fn first(run: &Run<'_>, area: &mut Scratch, config: &Config, answered: bool) -> Action {
     let sender = sender(run, &area.packet);
-    let flow = match sender {
+    let mut flow = match sender {
         // The proxy's socket knows the connection, its entry was evicted or never made. It is the
         // client's where it was announced as such, else the proxy opened it.
         First::Adopted if STEERED.get_ptr(&area.packet.keys.forward).is_none() => area.packet.keys.reverse,
         _ => area.packet.keys.forward,
     };
-    let ends = (end_of(&flow.src, run.local), end_of(&flow.dst, run.local));
-    let judgement = judge(&KernelTables, &flow, ends.0, ends.1);
+    let mut ends = (end_of(&flow.src, run.local), end_of(&flow.dst, run.local));
+    let mut judgement = judge(&KernelTables, &flow, ends.0, ends.1);
+    let midstream =
+        flow.proto == proto::TCP && matches!(sender, First::Network) && !area.packet.opens_connection();
+    if midstream && judgement.allows() {
+        // Nobody knows which end began the connection. If either may not, this may be the answer
+        // that keeps a refused one alive.
+        let answered = (ends.1, ends.0);
+        let other = judge(&KernelTables, &area.packet.keys.reverse, answered.0, answered.1);
+        if !other.allows() {
+            flow = area.packet.keys.reverse;
+            (ends, judgement) = (answered, other);
+        }
+    }
     let by = if matches!(sender, First::Network) { Sender::Network } else { Sender::Proxy };
     let admission =
         conntrack::open(&mut area.entry, &area.packet, ends, judgement, by, (config.revision, run.now));
@@ -208,34 +248,38 @@ fn first(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
     if run.hook == hook::TO_WORKLOAD && admission == Admission::Steer {
         // Too late to steer: only the proxy's own sockets may send this here. No entry, because
         // the same packet may come again by way of the proxy.
-        return Action::Drop(DropReason(drop::NOT_FROM_PROXY));
+        return Action::drop(DropReason(drop::NOT_FROM_PROXY));
+    }
+    if answered && let Admission::Drop(reason) = admission {
+        // No entry: it would stand before the other end's, whose answers it would refuse.
+        return Action::drop(reason);
     }
     if CT.insert(&flow, &area.entry, 0).is_err() {
-        return Action::Drop(DropReason(drop::MAP_FULL));
+        return Action::drop(DropReason(drop::MAP_FULL));
     }
     count(metric::NEW_FLOWS);
-    let outcome = match admission {
-        Admission::Drop(reason) => Err(reason),
+    let steered = admission == Admission::Steer;
+    // A number, `NONE` for a packet that passes: the verifier sees an enum's unset half as an unset
+    // register.
+    let reason = match admission {
+        Admission::Drop(reason) => reason.0,
         Admission::Pass if matches!(sender, First::Adopted) => {
             return match steer::to_existing(run.skb, &area.packet, Trust::MarkedSocket) {
-                Delivery::Done => Action::ToProxy,
-                _ => Action::Drop(DropReason(drop::PROXIED_NO_SOCKET)),
+                Delivery::Done => Action::TO_PROXY,
+                _ => Action::drop(DropReason(drop::PROXIED_NO_SOCKET)),
             };
         }
         // The flow that this one continues was reported.
-        Admission::Pass if matches!(sender, First::FromProxy) => return Action::Pass,
-        Admission::Pass => Ok(Action::Pass),
+        Admission::Pass if matches!(sender, First::FromProxy) => return Action::PASS,
+        Admission::Pass => drop::NONE,
         Admission::Steer => begin_steering(run, area, config),
     };
-    match outcome {
-        Ok(action) => {
-            event::report(run.skb, area, run.hook, event_kind::NEW, drop::NONE, run.now);
-            action
-        }
-        Err(reason) => {
-            event::report(run.skb, area, run.hook, event_kind::DROP, reason.0, run.now);
-            Action::DropReported(reason)
-        }
+    let kind = if reason == drop::NONE { event_kind::NEW } else { event_kind::DROP };
+    event::report(run.skb, area, &flow, (run.hook, kind, reason), run.now);
+    match (reason, steered) {
+        (drop::NONE, true) => Action::TO_PROXY,
+        (drop::NONE, false) => Action::PASS,
+        (reason, _) => Action::drop_reported(DropReason(reason)),
     }
 }
 
@@ -266,20 +310,24 @@ fn sender(run: &Run<'_>, packet: &Packet) -> First {
     }
 }
 
+/// `NONE`, or why the connection cannot be steered.
 #[inline(always)]
-fn begin_steering(run: &Run<'_>, area: &Scratch, config: &Config) -> Result<Action, DropReason> {
+fn begin_steering(run: &Run<'_>, area: &Scratch, config: &Config) -> u8 {
     let flow = &area.packet.keys.forward;
     if area.packet.is_fragment() {
-        return Err(DropReason(drop::FRAGMENT_OF_STEERED));
+        return drop::FRAGMENT_OF_STEERED;
     }
     // A retransmitted SYN belongs to the half-made connection that the first one began.
     match steer::to_existing(run.skb, &area.packet, Trust::AnySocket) {
-        Delivery::Done => return Ok(Action::ToProxy),
-        Delivery::Failed => return Err(DropReason(drop::ASSIGN_FAILED)),
+        Delivery::Done => return drop::NONE,
+        Delivery::Failed => return drop::ASSIGN_FAILED,
         Delivery::NoSocket => {}
     }
-    steer::announce(flow, &area.entry, run.now)?;
-    steer::to_listener(run.skb.raw.cast(), flow, config.listeners)?;
+    let steered = steer::announce(flow, &area.entry, run.now)
+        .and_then(|()| steer::to_listener(run.skb.raw.cast(), flow, config.listeners));
+    if let Err(DropReason(reason)) = steered {
+        return reason;
+    }
     run.skb.set_mark(mark::TO_PROXY);
-    Ok(Action::ToProxy)
+    drop::NONE
 }

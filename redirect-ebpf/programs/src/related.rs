@@ -18,7 +18,7 @@ pub(crate) fn follow(skb: Skb, packet: &Packet, at: u8, revision: u32, now: u64)
     let (outer, inner) = (&packet.keys.forward, &packet.quoted.forward);
     // An error goes to the sender of what it quotes.
     if outer.dst != inner.src {
-        return Some(Action::Drop(DropReason(drop::INVALID_PACKET)));
+        return Some(Action::drop(DropReason(drop::INVALID_PACKET)));
     }
     // A workload is no router: it may complain only about what was sent to itself.
     if at == hook::FROM_WORKLOAD && outer.src != inner.dst {
@@ -30,14 +30,14 @@ pub(crate) fn follow(skb: Skb, packet: &Packet, at: u8, revision: u32, now: u64)
         None => return None,
     };
     Some(match standing {
-        Standing::Pass => Action::Pass,
+        Standing::Pass => Action::PASS,
         Standing::Proxied if at != hook::TO_WORKLOAD => {
             // The flow ends in a local socket, although its address is elsewhere.
             skb.set_mark(mark::TO_PROXY);
-            Action::ToProxy
+            Action::TO_PROXY
         }
-        Standing::Proxied => Action::Drop(DropReason(drop::NOT_FROM_PROXY)),
-        Standing::Drop(reason) => Action::Drop(reason),
+        Standing::Proxied => Action::drop(DropReason(drop::NOT_FROM_PROXY)),
+        Standing::Drop(reason) => Action::drop(reason),
         Standing::Absent | Standing::Stale => return None,
     })
 }

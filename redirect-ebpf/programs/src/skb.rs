@@ -44,6 +44,13 @@ impl Skb {
         unsafe { (*self.raw).vlan_present != 0 }
     }
 
+    /// The VLAN's number in that tag; 0: only a priority.
+    #[inline(always)]
+    pub(crate) fn vlan(self) -> Option<u32> {
+        // SAFETY: see `ether_type`.
+        self.has_vlan().then(|| unsafe { (*self.raw).vlan_tci } & 0xfff)
+    }
+
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {
         // SAFETY: see `ether_type`.

@@ -56,6 +56,8 @@ pub(crate) fn end_of(addr: &Addr, local: Option<&EndpointValue>) -> End {
         Some(endpoint) if antispoof::is_own(addr, endpoint) => {
             End { identity: endpoint.identity, endpoint: endpoint.id }
         }
+        // On a workload's link there is nobody else but this host.
+        Some(_) if antispoof::is_link_local(addr) => End { identity: identity::HOST, endpoint: 0 },
         _ => end_at(addr),
     }
 }

@@ -31,21 +31,21 @@ fn decide(skb: Skb, area: &mut Scratch, now: u64) -> Action {
     let parsed = area.packet.parse(&skb, skb.ether_type());
     // SAFETY: the agent replaces values as a whole.
     let Some(endpoint) = (unsafe { ENDPOINTS.get(skb.ifindex()) }) else {
-        return Action::Drop(DropReason(drop::UNKNOWN_ENDPOINT));
+        return Action::drop(DropReason(drop::UNKNOWN_ENDPOINT));
     };
     area.entry.dst_identity = endpoint.identity;
     area.entry.dst_endpoint = endpoint.id;
     if let Err(reason) = parsed {
-        return Action::Drop(reason);
+        return Action::drop(reason);
     }
     match area.packet.kind {
         // The host's own kernel, looking for its neighbour.
-        Kind::Arp | Kind::Nd => return Action::Pass,
-        Kind::Mld => return Action::Ignore,
+        Kind::Arp | Kind::Nd => return Action::PASS,
+        Kind::Mld => return Action::IGNORE,
         _ => {}
     }
     if !antispoof::is_own(&area.packet.keys.forward.dst, endpoint) {
-        return Action::Drop(DropReason(drop::INVALID_DESTINATION));
+        return Action::drop(DropReason(drop::INVALID_DESTINATION));
     }
     let run = Run { skb, hook: hook::TO_WORKLOAD, local: Some(endpoint), now };
     pipeline::decide(&run, area)

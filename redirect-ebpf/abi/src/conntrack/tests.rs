@@ -34,7 +34,7 @@ fn opened(packet: &Packet, ingress_action: u8) -> (CtValue, Admission) {
 }
 
 fn stands(entry: &CtValue, direction: Direction, packet: &Packet, now: u64) -> Standing {
-    standing(entry, direction, packet, REVISION, now)
+    standing(entry, direction, Passing::Elsewhere, packet, (REVISION, now))
 }
 
 const SYN: u8 = tcp::SYN;
@@ -80,8 +80,14 @@ fn a_syn_begins_anew_where_the_old_flow_cannot_speak_for_it() {
     assert_eq!(stands(&entry, Direction::Forward, &syn, NOW), Standing::Pass, "a retransmission");
     assert_eq!(stands(&entry, Direction::Reply, &syn, NOW), Standing::Absent, "the other end's own");
     assert_eq!(stands(&entry, Direction::Forward, &syn, NOW + SYN_NS + 1), Standing::Absent);
-    assert_eq!(standing(&entry, Direction::Forward, &syn, REVISION + 1, NOW), Standing::Absent);
-    assert_eq!(standing(&entry, Direction::Forward, &tcp_packet(ACK), REVISION + 1, NOW), Standing::Stale);
+    assert_eq!(
+        standing(&entry, Direction::Forward, Passing::Elsewhere, &syn, (REVISION + 1, NOW)),
+        Standing::Absent
+    );
+    assert_eq!(
+        standing(&entry, Direction::Forward, Passing::Elsewhere, &tcp_packet(ACK), (REVISION + 1, NOW)),
+        Standing::Stale
+    );
 }
 
 #[test]
@@ -154,6 +160,60 @@ fn judging_again_keeps_or_ends_a_flow() {
     assert_eq!(again(&mut proxied, action::ALLOW), Standing::Proxied, "its bytes are in the proxy");
     assert!(matches!(again(&mut proxied, action::DENY), Standing::Drop(_)));
     assert_eq!(again(&mut proxied, action::REDIRECT), Standing::Proxied);
+}
+
+#[test]
+fn an_entry_speaks_only_for_the_endpoints_it_was_made_for() {
+    let (entry, _) = opened(&tcp_packet(SYN), action::ALLOW);
+    let at = |direction, passing| standing(&entry, direction, passing, &tcp_packet(ACK), (REVISION, NOW));
+    for (direction, passing) in [
+        (Direction::Forward, Passing::From(1)),
+        (Direction::Forward, Passing::To(2)),
+        (Direction::Reply, Passing::From(2)),
+        (Direction::Reply, Passing::To(1)),
+    ] {
+        assert_eq!(at(direction, passing), Standing::Pass, "{passing:?}");
+    }
+    for (direction, passing) in [
+        (Direction::Forward, Passing::From(3)),
+        (Direction::Forward, Passing::To(1)),
+        (Direction::Reply, Passing::From(1)),
+        (Direction::Reply, Passing::To(3)),
+    ] {
+        assert_eq!(at(direction, passing), Standing::Stale, "{passing:?}");
+    }
+}
+
+#[test]
+fn a_denied_flow_that_was_answered_stays_known_while_it_is_alive() {
+    let (mut entry, _) = opened(&tcp_packet(SYN), action::ALLOW);
+    note(&mut entry, Direction::Reply, &tcp_packet(SYN | ACK), NOW);
+    let flow = tcp_packet(ACK).keys.forward;
+    let standing = rejudge(&mut entry, &flow, ENDS, judgement(action::DENY), (REVISION, NOW));
+    assert!(matches!(standing, Standing::Drop(_)));
+    assert_eq!(entry.expires_ns, NOW + ESTABLISHED_NS);
+    note_denied(&mut entry, proto::TCP, NOW + 60 * SECOND_NS);
+    assert_eq!(entry.expires_ns, NOW + 60 * SECOND_NS + ESTABLISHED_NS);
+    let (mut unanswered, _) = opened(&tcp_packet(SYN), action::DENY);
+    note_denied(&mut unanswered, proto::TCP, NOW + 5 * SECOND_NS);
+    assert_eq!(unanswered.expires_ns, NOW + DENIED_NS);
+}
+
+#[test]
+fn a_proxied_flow_ends_when_an_end_becomes_somebody_else() {
+    let flow = tcp_packet(ACK).keys.forward;
+    for (now_is, allowed) in [
+        (End { identity: 258, endpoint: 2 }, action::REDIRECT),
+        (End { identity: 257, endpoint: 3 }, action::ALLOW),
+    ] {
+        let (mut entry, _) = opened(&tcp_packet(SYN), action::REDIRECT);
+        let changed = (ENDS.0, now_is);
+        let standing = rejudge(&mut entry, &flow, changed, judgement(allowed), (REVISION + 1, NOW));
+        assert_eq!(standing, Standing::Drop(DropReason(drop::NEEDS_PROXY_MIDSTREAM)));
+        // And the next revision does not bring it back to the proxy, which knows it by the old name.
+        let standing = rejudge(&mut entry, &flow, changed, judgement(action::REDIRECT), (REVISION + 2, NOW));
+        assert!(matches!(standing, Standing::Drop(_)));
+    }
 }
 
 proptest! {
