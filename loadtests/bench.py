@@ -153,7 +153,7 @@ def rounds(peers: list[Peer], wanted: Settings):
                 samples.append(sample)
                 progress(f"round {round + 1}, {way}, {peer.title}: {sample.rate:,.0f} requests/s, "
                          f"{sample.machine_cpu:.1f} µs CPU a request, p99 {sample.p99 / 1000:.2f} ms, "
-                         f"{sample.failed} failed")
+                         f"{sample.failed} failed, {sample.repeated_syns} SYNs again")
         for peer in order:
             try:
                 body = measure.large_body(peer, round, wanted)

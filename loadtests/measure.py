@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import cost
 import settings
+from lab import probe
 from load import Load, LoadFailed, body, h2load, idle, wrk
 from peers import Peer, Records
 from samples import BodySample, MemorySample, Sample
@@ -37,6 +38,7 @@ def warm_up(peer: Peer, wanted: Settings) -> None:
 def requests(peer: Peer, way: str, round: int, seconds: int) -> Sample:
     pids = peer.processes()
     recorded = peer.records() if peer.records else None
+    repeated = probe.repeated_syns(peer.client)
     group = peer.client.group
     started, before = time.monotonic(), cost.cpu(pids, group)
     done = load(peer, way, seconds)
@@ -55,6 +57,7 @@ def requests(peer: Peer, way: str, round: int, seconds: int) -> Sample:
         lab_cpu=spent.lab * 1e6 / done.requests,
         stolen=spent.stolen / (took * cost.CORES),
         failed=done.failed,
+        repeated_syns=probe.repeated_syns(peer.client) - repeated,
         requests=done.requests,
         records=recorded_since(peer, recorded),
     )

@@ -26,6 +26,7 @@ class Sample:
     stolen: float
     """Share of the machine's time that the hypervisor took."""
     failed: int
+    repeated_syns: int
     requests: int
     records: Records | None
     """What was recorded meanwhile, where the peer records."""

@@ -3,6 +3,7 @@
 import subprocess
 
 import settings
+from lab.commands import run
 from lab.place import Place
 
 
@@ -16,6 +17,14 @@ def listens(place: Place, port: int) -> bool:
         capture_output=True, text=True,
     )
     return bool(done.stdout.strip())
+
+
+def repeated_syns(place: Place) -> int:
+    """SYNs that nobody answered in time, since the namespace began. Load generators do not count them
+    as failures, but a connection that comes only after a second is one."""
+    rows = run("nsenter", f"--net=/run/netns/{place.namespace}", "cat", "/proc/net/netstat").splitlines()
+    names, values = (row.split() for row in rows[:2])
+    return int(dict(zip(names, values, strict=True))["TCPSynRetrans"])
 
 
 def status(client: Place, url: str, *options: str) -> str:

@@ -20,7 +20,8 @@ every flow and every request; the peers write no access log.
 
 {rounds} round(s), {seconds} s a measurement, the peers one after the other in every round, each round
 beginning with another one. The load runs on core {load_cpus}; backend, proxies and agent, {workers} worker(s) each, on core {node_cpus}.
-Figures are medians over the rounds (least–most); ratios are made within a round. "Of the machine" is all
+"Failed" are wrong or missing answers, "SYNs again" connection attempts that nobody answered in time, over
+all rounds. Figures are medians over the rounds (least–most); ratios are made within a round. "Of the machine" is all
 CPU time of /proc/stat but idle and stolen, load generator and backend included; "of it" is the CPU time of
 what stands between (Tektin: agent and proxy); "of the lab" that of all processes of the measured path,
 client and backend included, which is the machine's less what else ran on it. Before the load {background:.1%} of the machine was busy;

@@ -34,8 +34,9 @@ def way_table(samples: list[Sample], peers: list[Peer]) -> str:
             middle(lambda s: s.p50 / 1000, 2),
             middle(lambda s: s.p99 / 1000, 2),
             str(sum(s.failed for s in own)),
+            str(sum(s.repeated_syns for s in own)),
         ])
-    return table(["Between", "requests/s", "CPU/request of it, µs", "of the lab, µs", "of the machine, µs", "p50, ms", "p99, ms", "failed"],
+    return table(["Between", "requests/s", "CPU/request of it, µs", "of the lab, µs", "of the machine, µs", "p50, ms", "p99, ms", "failed", "SYNs again"],
                  rows)
 
 
