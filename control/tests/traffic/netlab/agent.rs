@@ -93,6 +93,7 @@ impl Lab {
 fn tail(file: &Path, lines: usize) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     // Lines of the log begin with their time; what the kernel's verifier says at length does not.
-    let all: Vec<_> = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+    let is_ours = |line: &&str| line.starts_with("20") || line.contains("rror") || line.contains("panicked");
+    let all: Vec<_> = text.lines().filter(is_ours).collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
