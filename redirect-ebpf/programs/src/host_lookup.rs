@@ -1,6 +1,7 @@
 //! sk_lookup: a host process's connection that `host_connect` marked arrives at a workload's
 //! address inside the host. It goes to a listener of the proxy or nowhere: any other listener
-//! would take the workload's place.
+//! would take the workload's place. The same holds for a steered connection whose SYN meets a
+//! TIME_WAIT of its ports: the kernel ends that one and asks here for the listener.
 //!
 //! Runs within tc programs too (`bpf_skc_lookup_tcp`), so it uses the stack, not the scratch area.
 
@@ -17,7 +18,7 @@ use tektin_abi::{
 
 use crate::{
     event,
-    maps::{CONFIG, count, now},
+    maps::{CONFIG, CT, count, now},
     steer,
     tables::{KernelTables, end_at},
 };
@@ -30,10 +31,16 @@ pub(crate) fn run(ctx: &SkLookupContext) -> u32 {
     let Some(flow) = flow(ctx.lookup) else { return sk_action::SK_PASS };
     let dst = end_at(&flow.dst);
     let src = end_at(&flow.src);
-    if dst.endpoint == 0 || src.identity != identity::HOST {
-        return sk_action::SK_PASS;
-    }
     let Some(config) = CONFIG.get(0) else { return sk_action::SK_DROP };
+    if dst.endpoint == 0 || src.identity != identity::HOST {
+        // SAFETY: a live map value.
+        let proxied =
+            CT.get_ptr_mut(&flow).is_some_and(|entry| unsafe { (*entry).flags } & ct_flag::PROXIED != 0);
+        return match proxied.then(|| steer::to_listener(ctx.as_ptr(), &flow, config.listeners)) {
+            Some(Err(_)) => sk_action::SK_DROP,
+            Some(Ok(())) | None => sk_action::SK_PASS,
+        };
+    }
     let now = now();
     let src = End { identity: identity::HOST, endpoint: 0 };
     let judgement = judge(&KernelTables, &flow, src, dst);
@@ -49,6 +56,7 @@ pub(crate) fn run(ctx: &SkLookupContext) -> u32 {
     let ifindex = unsafe { (*ctx.lookup).ingress_ifindex };
     match delivered {
         Ok(()) => {
+            count(metric::STEERED);
             event::report_lookup(&flow, &why, ifindex, drop::NONE, now);
             sk_action::SK_PASS
         }

@@ -161,8 +161,8 @@ fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction) -> Option<Actio
         Delivery::NoSocket if packet.is_fragment() => {
             Some(Action::drop(DropReason(drop::FRAGMENT_OF_STEERED)))
         }
-        Delivery::NoSocket if packet.opens_connection() => None,
-        Delivery::NoSocket => Some(Action::drop(DropReason(drop::PROXIED_NO_SOCKET))),
+        Delivery::NoSocket | Delivery::Waiting if packet.opens_connection() => None,
+        Delivery::NoSocket | Delivery::Waiting => Some(Action::drop(DropReason(drop::PROXIED_NO_SOCKET))),
     }
 }
 
@@ -318,16 +318,23 @@ fn begin_steering(run: &Run<'_>, area: &Scratch, config: &Config) -> u8 {
         return drop::FRAGMENT_OF_STEERED;
     }
     // A retransmitted SYN belongs to the half-made connection that the first one began.
-    match steer::to_existing(run.skb, &area.packet, Trust::AnySocket) {
+    let waiting = match steer::to_existing(run.skb, &area.packet, Trust::AnySocket) {
         Delivery::Done => return drop::NONE,
         Delivery::Failed => return drop::ASSIGN_FAILED,
-        Delivery::NoSocket => {}
-    }
-    let steered = steer::announce(flow, &area.entry, run.now)
-        .and_then(|()| steer::to_listener(run.skb.raw.cast(), flow, config.listeners));
-    if let Err(DropReason(reason)) = steered {
+        Delivery::Waiting => true,
+        Delivery::NoSocket => false,
+    };
+    if let Err(DropReason(reason)) = steer::announce(flow, &area.entry, run.now) {
         return reason;
     }
+    // A listener that is assigned would drop the SYN as a duplicate of what is in TIME_WAIT. Only
+    // the kernel can end that: it then looks for a listener itself, and `host_lookup` names ours.
+    if !waiting
+        && let Err(DropReason(reason)) = steer::to_listener(run.skb.raw.cast(), flow, config.listeners)
+    {
+        return reason;
+    }
+    count(metric::STEERED);
     run.skb.set_mark(mark::TO_PROXY);
     drop::NONE
 }

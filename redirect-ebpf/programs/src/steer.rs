@@ -12,7 +12,7 @@ use tektin_abi::{
 };
 
 use crate::{
-    maps::{LISTENERS, STEERED, VERDICTS, count},
+    maps::{LISTENERS, STEERED, VERDICTS},
     skb::Skb,
 };
 
@@ -26,6 +26,8 @@ pub(crate) enum Delivery {
     Done,
     /// There is none.
     NoSocket,
+    /// A new beginning meets what an earlier connection of the same ports left in TIME_WAIT.
+    Waiting,
     Failed,
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn to_existing(skb: Skb, packet: &Packet, trust: Trust) -> Delivery {
         let waiting = state == TCP_TIME_WAIT;
         if state == TCP_LISTEN || (waiting && packet.opens_connection()) {
             bpf_sk_release(sk.cast());
-            return Delivery::NoSocket;
+            return if waiting { Delivery::Waiting } else { Delivery::NoSocket };
         }
         if trust == Trust::MarkedSocket {
             let full = bpf_sk_fullsock(sk);
@@ -166,7 +168,6 @@ pub(crate) fn to_listener(ctx: *mut c_void, flow: &FlowKey, listeners: u32) -> R
                 if failed {
                     return Err(DropReason(drop::ASSIGN_FAILED));
                 }
-                count(metric::STEERED);
                 return Ok(());
             }
         }
