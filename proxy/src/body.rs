@@ -15,7 +15,8 @@ use futures::task::AtomicWaker;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Holds a body back until the server has answered `100 Continue` or given its final response.
+/// Holds a body back until the server has answered `100 Continue` or given its final response, or a
+/// while has passed.
 #[derive(Default)]
 pub struct Gate {
     open: AtomicBool,
@@ -38,10 +39,35 @@ impl Gate {
     }
 }
 
+/// How long a body waits for `100 Continue`. Servers that do not know the expectation just wait for
+/// the body, and so would both for ever (RFC 9110 §10.1.1).
+const CONTINUE_TIME: Duration = Duration::from_secs(1);
+
 /// A client's body, for the upstream.
 pub struct RequestBody {
-    pub(crate) inner: Incoming,
-    pub(crate) gate: Option<Arc<Gate>>,
+    inner: Incoming,
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    gate: Arc<Gate>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(inner: Incoming, gate: Option<Arc<Gate>>) -> Self {
+        Self { inner, waiting: gate.map(|gate| Waiting { gate, timer: None }) }
+    }
+}
+
+impl Waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.gate.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(CONTINUE_TIME)));
+        timer.as_mut().poll(cx)
+    }
 }
 
 impl Body for RequestBody {
@@ -52,9 +78,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(gate) = &self.gate {
-            ready!(gate.poll(cx));
-            self.gate = None;
+        if let Some(waiting) = &mut self.waiting {
+            ready!(waiting.poll(cx));
+            self.waiting = None;
         }
         Pin::new(&mut self.inner).poll_frame(cx)
     }

@@ -10,7 +10,7 @@
 //! The last four happen once a request, in `http1.rs` and `http2.rs`: an upstream connects and
 //! sends only with a `Permit`, and only `Request::judge` makes one.
 
-use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
@@ -37,7 +37,10 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
         }
     };
     let flow = captured.flow;
-    let _open = Open::new(&worker);
+    let Some(_open) = Open::new(&worker, flow.peer.0.ip()) else {
+        Recording::start(&worker, &flow).refused("too many connections of one client");
+        return reset(captured.stream);
+    };
 
     let Detected { captured, protocol, read } = match captured.detect(&worker.limits).await {
         Ok(detected) => detected,
@@ -80,18 +83,21 @@ pub(crate) async fn linger(mut stream: TcpStream, time: Duration) {
 }
 
 /// Counts a connection while it lives.
-struct Open(Rc<Worker>);
+struct Open(Rc<Worker>, IpAddr);
 
 impl Open {
-    fn new(worker: &Rc<Worker>) -> Self {
+    /// `None`: this client has too many.
+    fn new(worker: &Rc<Worker>, client: IpAddr) -> Option<Self> {
+        worker.clients.enter(client, worker.limits.connections_per_source)?;
         worker.counters.connections_total.fetch_add(1, Relaxed);
         worker.counters.connections_open.fetch_add(1, Relaxed);
-        Self(Rc::clone(worker))
+        Some(Self(Rc::clone(worker), client))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.counters.connections_open.fetch_sub(1, Relaxed);
+        self.0.clients.leave(self.1);
     }
 }

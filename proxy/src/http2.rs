@@ -13,6 +13,10 @@ use tokio::{net::TcpStream, sync::Mutex, time::Instant};
 use self::prefixed::Prefixed;
 use crate::{capture::Flow, http1::denied_now, record::Recording, upstream::Http2Upstream, worker::Worker};
 
+/// Octets of one stream that wait for the peer's window: hundreds of streams of a peer that reads
+/// nothing must not fill the memory.
+pub(crate) const SEND_BUFFER: usize = 64 << 10;
+
 /// Runs the HTTP/2 library's tasks on the thread of the connection.
 #[derive(Clone, Copy)]
 pub(crate) struct LocalExecutor;
@@ -54,6 +58,7 @@ pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker:
             .max_concurrent_streams(limits.streams)
             .max_header_list_size(u32::try_from(limits.http1.head_octets).unwrap_or(u32::MAX))
             .adaptive_window(true)
+            .max_send_buf_size(SEND_BUFFER)
             // A peer that is gone answers no ping.
             .keep_alive_interval(limits.first_octet_time)
             .keep_alive_timeout(limits.head_time)

@@ -112,7 +112,8 @@ impl Listeners {
         let map = MapData::from_pin(path).map_err(error(LISTENERS))?;
         let info = map.info().map_err(error(LISTENERS))?;
         if (info.key_size(), info.value_size()) != (4, 8) {
-            let source = format!("keys of {} octets, values of {}", info.key_size(), info.value_size()).into();
+            let source =
+                format!("keys of {} octets, values of {}", info.key_size(), info.value_size()).into();
             return Err(MapsError { name: LISTENERS, source });
         }
         Ok(Self(map))
@@ -129,9 +130,8 @@ impl Listeners {
             flags: 0,
         };
         // SAFETY: key and value are of the map's sizes, checked when it was opened, and outlive the call.
-        let result = unsafe {
-            libc::syscall(libc::SYS_bpf, MAP_UPDATE, &raw const update, size_of::<MapUpdate>())
-        };
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, MAP_UPDATE, &raw const update, size_of::<MapUpdate>()) };
         if result < 0 {
             return Err(MapsError { name: LISTENERS, source: io::Error::last_os_error().into() });
         }

@@ -47,6 +47,8 @@ pub struct Limits {
     /// Without an octet in either direction after a protocol switch.
     pub tunnel_idle_time: Duration,
     pub connections_per_thread: usize,
+    /// Of one client address on one thread: who takes more must not leave the others without.
+    pub connections_per_source: usize,
     /// Concurrent HTTP/2 streams of a connection.
     pub streams: u32,
     /// Flow records that wait for the agent; what comes on top is counted as lost.
@@ -68,6 +70,7 @@ impl Default for Limits {
             drain_octets: 64 << 10,
             tunnel_idle_time: Duration::from_secs(3600),
             connections_per_thread: 20_000,
+            connections_per_source: 5_000,
             streams: 256,
             records: 65_536,
         }

@@ -1,5 +1,6 @@
 //! The proxy's process: threads, order of start, end.
 
+mod descriptors;
 mod pool;
 mod thread;
 
@@ -47,6 +48,8 @@ pub fn run(options: ProxyOptions) -> anyhow::Result<()> {
         sockets.push(ListenerPair::open().context("cannot open a transparent listener")?);
         steered.push(Steered::open(&options.pin_dir)?);
     }
+    let mut limits = options.limits;
+    limits.connections_per_thread = descriptors::make_room(threads, limits.connections_per_thread);
     capabilities::drop_others().context("cannot drop capabilities")?;
 
     let (sink, source) = record::buffer(options.limits.records);
@@ -55,7 +58,7 @@ pub fn run(options: ProxyOptions) -> anyhow::Result<()> {
     LocalSet::new().block_on(&runtime, async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut pool = Pool::new(options.limits, sink, counters.clone(), verdicts);
+        let mut pool = Pool::new(limits, sink, counters.clone(), verdicts);
         let mut link = Link::start(options.run_dir.join("proxy.sock"), threads, source, counters);
         let ending = async {
             tokio::select! {

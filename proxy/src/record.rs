@@ -73,6 +73,7 @@ impl Recording {
         self.decisions(judgement);
         self.record.reason = crate::verdict::logged(&judgement.header_actions);
         let (outcome, tally) = if judgement.denies() {
+            self.record.reason = judgement.reason().to_owned();
             (Outcome::Denied, Tally::Denied)
         } else {
             (Outcome::Allowed, Tally::Allowed)
@@ -82,10 +83,10 @@ impl Recording {
     }
 
     fn decisions(&mut self, judgement: &Judgement) {
-        let EndDecision { action, rule, enforced } = judgement.egress;
+        let EndDecision { action, rule, enforced, .. } = judgement.egress;
         self.record.set_egress_action(action);
         (self.record.egress_rule, self.record.egress_enforced) = (rule, enforced);
-        let EndDecision { action, rule, enforced } = judgement.ingress;
+        let EndDecision { action, rule, enforced, .. } = judgement.ingress;
         self.record.set_ingress_action(action);
         (self.record.ingress_rule, self.record.ingress_enforced) = (rule, enforced);
         self.record.revision = judgement.revision;

@@ -32,7 +32,7 @@ impl Permit {
     fn new(request: Request) -> Self {
         let gate = request.expects_continue().then(|| Arc::new(Gate::default()));
         let Request { method, uri, version, fields, body, .. } = request;
-        let mut request = http::Request::new(RequestBody { inner: body, gate: gate.clone() });
+        let mut request = http::Request::new(RequestBody::new(body, gate.clone()));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.version_mut() = version;

@@ -1,11 +1,13 @@
 //! What the connections of one thread share. Nothing here waits for another thread.
 
+mod clients;
 mod tallies;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use tokio::sync::watch;
 
+use clients::Clients;
 pub use tallies::{Tallies, Totals};
 
 use crate::{
@@ -18,6 +20,7 @@ pub struct Worker {
     pub(crate) records: RecordSink,
     pub(crate) counters: Arc<Counters>,
     pub(crate) tallies: Tallies,
+    pub(crate) clients: Clients,
     pub(crate) sockets: UpstreamSockets,
     policy: RefCell<Arc<Snapshot>>,
     changes: watch::Sender<Change>,
@@ -42,7 +45,8 @@ impl Worker {
     ) -> Rc<Self> {
         let (changes, _) = watch::channel(Change { revision: policy.revision(), draining: false });
         let policy = RefCell::new(policy);
-        Rc::new(Self { limits, records, counters, tallies: Tallies::default(), sockets, policy, changes })
+        let (tallies, clients) = (Tallies::default(), Clients::default());
+        Rc::new(Self { limits, records, counters, tallies, clients, sockets, policy, changes })
     }
 
     /// From now on every request of this thread is judged by `policy`.

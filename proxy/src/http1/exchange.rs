@@ -84,8 +84,9 @@ async fn answer(
 async fn forward(mut permit: Permit, session: &Session) -> Result<Response<Incoming>, UpstreamError> {
     let worker = &session.worker;
     let kept = session.upstream.take();
+    // One that still has octets of an earlier body to send may never get rid of them.
     if let Some(mut upstream) = kept
-        && upstream.is_usable().await
+        && tokio::time::timeout(worker.limits.connect_time, upstream.is_usable()).await == Ok(true)
     {
         match upstream.send(permit, &worker.limits).await {
             Ok(response) => {

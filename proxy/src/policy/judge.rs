@@ -14,14 +14,21 @@ pub struct EndDecision {
     pub rule: u32,
     /// Whether a policy selects that end at all; without one everything passes.
     pub enforced: bool,
+    /// Why `rule` denies, where its name does not say it; else empty.
+    pub reason: &'static str,
 }
 
 impl EndDecision {
-    const FREE: Self = Self { action: Action::Allow, rule: 0, enforced: false };
-    const FAIL_CLOSED: Self = Self { action: Action::Deny, rule: 0, enforced: true };
+    const FREE: Self = Self { action: Action::Allow, rule: 0, enforced: false, reason: "" };
+    const FAIL_CLOSED: Self = Self {
+        action: Action::Deny,
+        rule: 0,
+        enforced: true,
+        reason: "the proxy knows no policy of this endpoint",
+    };
 
     fn enforced(action: Action, rule: u32) -> Self {
-        Self { action, rule, enforced: true }
+        Self { action, rule, enforced: true, reason: "" }
     }
 
     fn denies(self) -> bool {
@@ -45,6 +52,13 @@ impl Judgement {
     #[must_use]
     pub fn denies(&self) -> bool {
         self.egress.denies() || self.ingress.denies()
+    }
+
+    /// Words of the ends that deny; empty where their rules say it all.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        let mut reasons = [self.egress, self.ingress].into_iter().filter(|end| end.denies());
+        reasons.find(|end| !end.reason.is_empty()).map_or("", |end| end.reason)
     }
 
     /// For a connection that no policy was asked about (the record of a refusal).
@@ -119,7 +133,10 @@ impl Snapshot {
                         EndDecision::enforced(Action::Allow, http.ids.get(rule).copied().unwrap_or(0))
                     }
                     (HttpVerdict::Denied, Some(any)) => EndDecision::enforced(Action::Allow, *any),
-                    (HttpVerdict::Denied, None) => EndDecision::enforced(Action::Deny, *rule),
+                    (HttpVerdict::Denied, None) => EndDecision {
+                        reason: "no HTTP rule matches the request",
+                        ..EndDecision::enforced(Action::Deny, *rule)
+                    },
                 }
             }
         }

@@ -8,7 +8,13 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{SendError, UpstreamError, UpstreamSockets};
-use crate::{body::RequestBody, capture::Flow, http2::LocalExecutor, options::Limits, verdict::Permit};
+use crate::{
+    body::RequestBody,
+    capture::Flow,
+    http2::{LocalExecutor, SEND_BUFFER},
+    options::Limits,
+    verdict::Permit,
+};
 
 #[derive(Clone)]
 pub(crate) struct Http2Upstream {
@@ -27,6 +33,7 @@ impl Http2Upstream {
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(limits.http1.head_octets).unwrap_or(u32::MAX))
             .adaptive_window(true)
+            .max_send_buf_size(SEND_BUFFER)
             .handshake(TokioIo::new(stream))
             .await?;
         tokio::task::spawn_local(async move {
@@ -47,16 +54,19 @@ impl Http2Upstream {
         permit: Permit,
         limits: &Limits,
     ) -> Result<Response<Incoming>, SendError> {
-        let (mut request, _) = permit.into_parts();
+        let (mut request, gate) = permit.into_parts();
         *request.version_mut() = http::Version::HTTP_2;
         let response =
             tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
+        if let Some(gate) = &gate {
+            gate.open();
+        }
         match response {
             Err(_) => Err(SendError::Failed(UpstreamError::ResponseTime(limits.response_time))),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut error)) => Err(match error.take_message() {
                 Some(request) => SendError::NotBegun(
-                    Box::new(Permit::from_parts(request, None)),
+                    Box::new(Permit::from_parts(request, gate)),
                     error.into_error().into(),
                 ),
                 None => SendError::Failed(error.into_error().into()),

@@ -239,3 +239,21 @@ fn a_megabyte_up_and_down_is_unchanged() {
         assert!(got.starts_with(b"HTTP/1.1 200 OK\r\n"));
     });
 }
+
+#[test]
+fn a_server_that_knows_no_expectations_gets_the_body_all_the_same() {
+    run(async {
+        // Answers only once it has the body, and never with 100.
+        let backend = Backend::start(OK).await;
+        let proxy = Proxy::start(backend.address, public_only()).await;
+        let mut client = proxy.connect().await;
+        client
+            .send("POST /public/a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+            .await;
+        let (head, _) = client.response().await;
+        assert!(head.starts_with("http/1.1 100 "), "{head}");
+        client.send("body").await;
+        assert_eq!(client.status().await, 200);
+        assert!(backend.saw().ends_with("\r\n\r\nbody"), "{}", backend.saw());
+    });
+}

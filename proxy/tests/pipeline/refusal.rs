@@ -1,6 +1,6 @@
 //! What is no request at all, and how a denial speaks to gRPC.
 
-use tektin_proxy::link_proto::Outcome;
+use tektin_proxy::{Limits, link_proto::Outcome};
 
 use crate::harness::*;
 
@@ -35,5 +35,34 @@ fn a_grpc_client_is_told_in_its_own_words() {
         assert!(head.contains("grpc-status: 7\r\n"), "{head}");
         assert_eq!(body, "");
         assert_eq!(proxy.record(0).await.outcome(), Outcome::Denied);
+    });
+}
+
+#[test]
+fn one_client_does_not_take_all_connections() {
+    run(async {
+        let backend = Backend::start(OK).await;
+        let limits = Limits { connections_per_source: 2, ..Limits::default() };
+        let proxy = Proxy::with_limits(backend.address, public_only(), limits).await;
+        let request = "GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut open = [proxy.connect().await, proxy.connect().await];
+        for client in &mut open {
+            client.send(request).await;
+            assert_eq!(client.status().await, 200);
+        }
+        let mut third = proxy.connect().await;
+        assert_eq!(third.rest().await, "");
+        assert_eq!(proxy.record(2).await.reason, "too many connections of one client");
+        drop(open);
+        // What has ended counts no more.
+        loop {
+            let mut next = proxy.connect().await;
+            if next.0.try_write(request.as_bytes()).is_ok() && next.0.readable().await.is_ok() {
+                let mut octet = [0];
+                if matches!(next.0.try_read(&mut octet), Ok(1)) {
+                    break;
+                }
+            }
+        }
     });
 }
