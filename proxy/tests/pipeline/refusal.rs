@@ -56,7 +56,7 @@ fn one_client_does_not_take_all_connections() {
         drop(open);
         // What has ended counts no more.
         loop {
-            let mut next = proxy.connect().await;
+            let next = proxy.connect().await;
             if next.0.try_write(request.as_bytes()).is_ok() && next.0.readable().await.is_ok() {
                 let mut octet = [0];
                 if matches!(next.0.try_read(&mut octet), Ok(1)) {
