@@ -33,7 +33,7 @@ use self::{
     locate::{Source, Step},
     yaml::SyntaxError,
 };
-use crate::model::{Document, DocumentKind};
+use crate::model::{Document, DocumentKind, Selector};
 
 /// What one document of a text is.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +168,13 @@ pub fn parse_value(value: &Value, index: usize) -> Vec<Parsed> {
     let mut parsed = Vec::new();
     flatten(value, index, None, |document, _| parsed.push(document));
     parsed
+}
+
+/// A label selector that stands outside a policy; `None` where it is none.
+pub(crate) fn read_selector(value: &Value) -> Option<Selector> {
+    let mut f = Findings::default();
+    let selector = selector::read(&At::new(value, ""), selector::Dialect::Cilium, &mut f);
+    f.problems.is_empty().then_some(selector)
 }
 
 /// What the items of a typed list (`CiliumNetworkPolicyList`) leave out.

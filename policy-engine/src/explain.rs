@@ -29,6 +29,12 @@ pub enum RequestDecision {
     Denied,
 }
 
+/// What to say of a request that no HTTP rule matches: the port rule that asked for one, and that.
+#[must_use]
+pub fn no_request_rule(port_rule: impl fmt::Display) -> String {
+    format!("{port_rule} (no HTTP rule matches)")
+}
+
 /// A rule, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {

@@ -33,7 +33,7 @@ pub struct Row {
     pub ingress: &'static str,
     /// `allow`, `deny` or `redirect`; with a request never `redirect`.
     pub verdict: &'static str,
-    /// What decided, in words that name document and place; empty where no policy is asked.
+    /// What decided, in words that name document and place; `no policy` where none has a say.
     pub rule: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect: Option<String>,
@@ -70,7 +70,7 @@ pub enum TestFileError {
     #[error("{place}: {reason}")]
     Format { place: String, reason: String },
     /// A document is refused; nothing was judged.
-    #[error("{source_name}: {error}")]
+    #[error("{source_name}: {}", error.to_string().replace('\n', "\n  "))]
     Refused { source_name: String, error: DocumentError },
 }
 
@@ -89,12 +89,28 @@ pub fn run_file(path: &Path, options: Options) -> Result<Report, TestFileError> 
     run(&text, path.parent().unwrap_or(Path::new("")), options)
 }
 
+/// Gives a request's path the form in which a proxy judges it, or the reason why it is refused.
+pub type PathForm = fn(&str) -> Result<String, String>;
+
 /// Answers the tests of a text. Policies given by path are relative to `folder`.
 ///
 /// # Errors
 /// As [`run_file`].
 pub fn run(text: &str, folder: &Path, options: Options) -> Result<Report, TestFileError> {
-    Prepared::new(text, folder, options)?.report()
+    run_with(text, folder, options, |path| Ok(path.to_owned()))
+}
+
+/// As [`run`], with the paths of requests in the form that `path_form` gives them.
+///
+/// # Errors
+/// As [`run_file`], and where `path_form` refuses a path.
+pub fn run_with(
+    text: &str,
+    folder: &Path,
+    options: Options,
+    path_form: PathForm,
+) -> Result<Report, TestFileError> {
+    Prepared::new(text, folder, options)?.report(path_form)
 }
 
 /// A test file whose policies are parsed and whose identities are known.
@@ -113,8 +129,8 @@ impl Prepared {
         Ok(Self { file, policies: loaded.set, world, notes: loaded.notes })
     }
 
-    fn report(self) -> Result<Report, TestFileError> {
-        let mut judge = judge::Judge::new(&self.policies, &self.world);
+    fn report(self, path_form: PathForm) -> Result<Report, TestFileError> {
+        let mut judge = judge::Judge::new(&self.policies, &self.world, path_form);
         let tests = self.file.tests.iter().enumerate();
         let rows = tests.map(|(index, test)| judge.row(index, test)).collect::<Result<Vec<Row>, _>>()?;
         Ok(Report { rows, notes: self.notes })

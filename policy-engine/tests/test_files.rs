@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use policy_engine::{
     policy_set::{AllowLocalhost, Options},
-    test_file::{Report, TestFileError, run, run_file},
+    test_file::{PathForm, Report, TestFileError, run, run_file, run_with},
 };
 
 const POLICY: &str = "
@@ -59,24 +59,24 @@ fn rows_as_json() {
 ";
     let expected = [
         format!(
-            r#"{{"name":"l4","from":"front","to":"web","port":"8080/TCP","egress":"allow","ingress":"redirect","verdict":"redirect","rule":"{web}.ingress[0].toPorts[0]"}}"#
+            r#"{{"name":"l4","from":"front","to":"web","port":"8080/TCP","egress":"allow","ingress":"redirect","verdict":"redirect","rule":"egress: {front}; ingress: {web}.ingress[0].toPorts[0]"}}"#
         ),
         format!(
-            r#"{{"name":"read","from":"front","to":"web","port":"8080","egress":"allow","ingress":"redirect","verdict":"allow","rule":"{front}; {web}.ingress[0].toPorts[0].rules.http[0]","expect":"allow","ok":true}}"#
+            r#"{{"name":"read","from":"front","to":"web","port":"8080","egress":"allow","ingress":"redirect","verdict":"allow","rule":"egress: {front}; ingress: {web}.ingress[0].toPorts[0].rules.http[0]","expect":"allow","ok":true}}"#
         ),
         format!(
-            r#"{{"name":"write","from":"front","to":"web","port":"8080","egress":"allow","ingress":"redirect","verdict":"deny","rule":"{web}.ingress[0].toPorts[0] (no rule matches the request)","expect":"allow","ok":false}}"#
+            r#"{{"name":"write","from":"front","to":"web","port":"8080","egress":"allow","ingress":"redirect","verdict":"deny","rule":"{web}.ingress[0].toPorts[0] (no HTTP rule matches)","expect":"allow","ok":false}}"#
         ),
         format!(
             r#"{{"name":"denied","from":"203.0.113.9","to":"10.0.0.1","port":"443/tcp","egress":"none","ingress":"deny","verdict":"deny","rule":"{web}.ingressDeny[0]"}}"#
         ),
         format!(
-            r#"{{"name":"default","from":"web","to":"web","port":"1/UDP","egress":"allow","ingress":"deny","verdict":"deny","rule":"{web} (default deny)"}}"#
+            r#"{{"name":"default","from":"web","to":"web","port":"1/UDP","egress":"allow","ingress":"deny","verdict":"deny","rule":"default deny ({web})"}}"#
         ),
         format!(
             r#"{{"name":"both","from":"world","to":"web","port":"443/TCP","egress":"none","ingress":"allow","verdict":"allow","rule":"{web}.ingress[1].toPorts[0]","expect":"allow","ok":true}}"#
         ),
-        r#"{"name":"nobody","from":"world","to":"192.0.2.0/24","port":"8/ICMP","egress":"none","ingress":"none","verdict":"allow","rule":""}"#
+        r#"{"name":"nobody","from":"world","to":"192.0.2.0/24","port":"8/ICMP","egress":"none","ingress":"none","verdict":"allow","rule":"no policy"}"#
             .to_owned(),
     ];
     assert_eq!(rows(tests), expected);
@@ -105,8 +105,13 @@ fn localhost_by_policy() {
 #[test]
 fn mistakes_are_named() {
     for (tests, message) in [
-        ("[{from: front, to: nowhere, port: 1}]", "tests[0].to: nowhere is no endpoint"),
-        ("[{from: front, to: web, port: 70000}]", "tests[0].port: \"70000\" is no number"),
+        ("[{from: front, to: nowhere, port: 1}]", "tests[0].to: \"nowhere\" is no endpoint"),
+        ("[{from: front, to: web, port: 70000}]", "tests[0].port: \"70000\" is no port"),
+        ("[{from: cluster, to: web, port: 1}]", "tests[0].from: cluster stands for several"),
+        ("[{from: front, to: web, port: 256/ICMP}]", "is no ICMP type; they go from 0 to 255"),
+        ("[front]", "tests[0]: invalid type: string \"front\", expected a mapping with from"),
+        ("[]\nnamespaces: {prod: {team: 1}}", "namespaces.prod: invalid type"),
+        ("[]\ndns: {a.example: [nowhere]}", "dns.a.example: invalid IP address"),
         ("[{from: front, to: web, port: 1/QUIC}]", "tests[0].port: QUIC is none of"),
         ("[{from: front, to: web, port: 1, expect: maybe}]", "tests[0]: unknown variant `maybe`"),
         ("[{from: front, to: web}]", "tests[0]: missing field `port`"),
@@ -202,7 +207,41 @@ tests:
 ";
     let report = run(text, Path::new(""), Options::default()).unwrap();
     assert_eq!(report.failures().count(), 0, "{report:?}");
-    assert!(report.notes.iter().any(|note| note.contains("CIDR groups")), "{:?}", report.notes);
+    assert!(report.notes.iter().any(|note| note.contains("CIDR group office")), "{:?}", report.notes);
+
+    let by_label = text
+        .replace("{name: office}", "{name: office, labels: {site: hq}}")
+        .replace("{cidrGroupRef: office,", "{cidrGroupSelector: {matchLabels: {site: hq}},");
+    assert_eq!(run(&by_label, Path::new(""), Options::default()).unwrap().failures().count(), 0);
+    let of_another = by_label.replace("matchLabels: {site: hq}", "matchLabels: {site: lab}");
+    assert_eq!(run(&of_another, Path::new(""), Options::default()).unwrap().failures().count(), 2);
+}
+
+#[test]
+fn both_ends_that_deny_are_named() {
+    let text = "
+policies:
+  - apiVersion: cilium.io/v2
+    kind: CiliumClusterwideNetworkPolicy
+    metadata: {name: closed}
+    spec: {endpointSelector: {}, ingress: [{}], egress: [{}]}
+endpoints: [{name: a}, {name: b, labels: {app: b}}]
+tests: [{from: a, to: b, port: 1}]
+";
+    let report = run(text, Path::new(""), Options::default()).unwrap();
+    let closed = "default deny (CiliumClusterwideNetworkPolicy closed spec)";
+    assert_eq!(report.rows[0].rule, format!("egress: {closed}; ingress: {closed}"));
+}
+
+#[test]
+fn paths_get_the_form_that_a_proxy_judges() {
+    let tests = "[{from: front, to: web, port: 8080, http: {path: /a/../v1}}]";
+    let text = format!("{POLICY}tests: {tests}");
+    let verdict = |form: PathForm| run_with(&text, Path::new(""), Options::default(), form);
+    assert_eq!(verdict(|path| Ok(path.to_owned())).unwrap().rows[0].verdict, "deny");
+    assert_eq!(verdict(|path| Ok(path.replace("/a/..", ""))).unwrap().rows[0].verdict, "allow");
+    let refused = verdict(|_| Err("never".to_owned())).unwrap_err();
+    assert_eq!(refused.to_string(), "tests[0].http.path: never");
 }
 
 #[test]

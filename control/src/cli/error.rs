@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
+use super::output::tell;
 use crate::api::ApiError;
 
 #[derive(Debug, thiserror::Error)]
@@ -39,17 +40,26 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// What is wrong, where the file has been named already.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            CliError::Read { source, .. } => format!("cannot be read: {source}"),
+            error => error.to_string(),
+        }
+    }
+
     /// Says it on standard error; the process's exit code.
     pub fn report(&self) -> ExitCode {
         match self {
             CliError::Closed => ExitCode::SUCCESS,
             CliError::Told => ExitCode::FAILURE,
             CliError::Usage(reason) => {
-                eprintln!("error: {reason}");
+                tell(&format!("error: {reason}"));
                 ExitCode::from(2)
             }
             error => {
-                eprintln!("error: {error}");
+                tell(&format!("error: {error}"));
                 ExitCode::FAILURE
             }
         }

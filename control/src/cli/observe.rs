@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     client::Client,
     error::CliError,
-    output::{Format, Out},
+    output::{Format, Out, tell},
 };
 use crate::{
     api::{FlowFilter, FlowLine, FlowQuery, LostAt, route},
@@ -132,7 +132,7 @@ impl ObserveCommand {
         while let Some(line) = lines.next().await? {
             match line {
                 FlowLine::Flow(record) => show(&record, out)?,
-                FlowLine::Lost { lost, at } => eprintln!("{lost} records lost {}", place(at)),
+                FlowLine::Lost { lost, at } => tell(&format!("{lost} records lost {}", place(at))),
             }
         }
         Ok(())

@@ -10,6 +10,12 @@ use super::{
     style::{Style, printable},
 };
 
+/// A line on standard error. That nobody reads it (any more) is no reason to stop.
+pub fn tell(text: &str) {
+    // `eprintln!` would panic where the reader is gone.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Columns with a heading
@@ -26,6 +32,9 @@ pub struct Out {
     pub format: Format,
     pub style: Style,
 }
+
+/// Narrowest terminal, in columns, in which cells are wrapped.
+const ROOM_TO_WRAP: u16 = 100;
 
 /// How a cell is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +124,10 @@ impl Out {
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         if self.style == Style::Plain {
             table.force_no_tty();
+        }
+        // Where little room is, or none is said, words in pieces read worse than lines that go on.
+        if table.width().is_none_or(|width| width < ROOM_TO_WRAP) {
+            table.set_content_arrangement(ContentArrangement::Disabled);
         }
         if let Some(columns) = columns {
             table.set_header(columns.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use policy_engine::explain::no_request_rule;
 use tektin_proxy::link_proto as link;
 
 use super::{
@@ -24,7 +25,7 @@ pub fn record(record: &link::Record, resolve: &dyn Resolve) -> FlowRecord {
     };
     let decision = |endpoint, direction, enforced, action, rule| {
         let action = if enforced { self::action(action) } else { Action::None };
-        Decision::new(resolve, endpoint, direction, action, rule)
+        request_decision(Decision::new(resolve, endpoint, direction, action, rule))
     };
     let egress = decision(
         record.src_endpoint,
@@ -76,6 +77,18 @@ pub fn record(record: &link::Record, resolve: &dyn Resolve) -> FlowRecord {
         ingress,
         revision: record.revision,
         length: 0,
+    }
+}
+
+/// The proxy denies by the rule that asked for it where none of that rule's requests matches; that
+/// it stands in an allow section tells it from a deny rule.
+fn request_decision(decision: Decision) -> Decision {
+    let allows = decision.rule.contains(".ingress[") || decision.rule.contains(".egress[");
+    match decision.action {
+        Action::Deny if decision.rule_id != 0 && allows => {
+            Decision { rule: no_request_rule(&decision.rule).into(), ..decision }
+        }
+        _ => decision,
     }
 }
 

@@ -7,9 +7,20 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::TestFileError;
+use crate::{
+    documents,
+    identity::{Identity, NamedPorts},
+    labels::{LabelKey, Labels},
+};
 
 #[derive(Default)]
-pub(super) struct CidrGroups(BTreeMap<String, Vec<IpNet>>);
+pub(super) struct CidrGroups(BTreeMap<String, Group>);
+
+struct Group {
+    /// An identity of the group's own labels alone, for selectors.
+    labels: Identity,
+    prefixes: Vec<IpNet>,
+}
 
 impl CidrGroups {
     pub(super) fn is_group(kind: &str) -> bool {
@@ -22,9 +33,12 @@ impl CidrGroups {
         let mut groups = Self::default();
         for (source_name, value) in values {
             if value["kind"].as_str().is_some_and(Self::is_group) {
-                let (name, prefixes) =
+                let (name, group) =
                     read(value).map_err(|reason| TestFileError::format(source_name, reason))?;
-                groups.0.insert(name, prefixes);
+                if groups.0.insert(name.clone(), group).is_some() {
+                    let reason = format!("CiliumCIDRGroup {name} stands twice");
+                    return Err(TestFileError::format(source_name, reason));
+                }
             }
         }
         Ok(groups)
@@ -49,19 +63,26 @@ impl CidrGroups {
     }
 
     fn expand(&self, item: Value, notes: &mut Vec<String>) -> Vec<Value> {
-        let group = item["cidrGroupRef"].as_str().and_then(|name| Some((name, self.0.get(name)?)));
-        let Some((name, prefixes)) = group else {
+        let named = item["cidrGroupRef"].as_str().and_then(|name| self.0.get_key_value(name));
+        let selector = documents::read_selector(&item["cidrGroupSelector"]);
+        let selected = self.0.iter().filter(|(_, g)| selector.as_ref().is_some_and(|s| s.matches(&g.labels)));
+        let groups: Vec<(&String, &Group)> = named.into_iter().chain(selected).collect();
+        // What is wrong with the item, or that nobody knows the group, is told when it is read.
+        if groups.is_empty() || (named.is_some() && selector.is_some()) {
             return vec![item];
-        };
-        notes.push(format!("cidrGroupRef {name}: CIDR groups are answered offline only, not enforced yet"));
+        }
+        for (name, _) in &groups {
+            notes.push(format!("CIDR group {name}: answered offline only, not enforced yet"));
+        }
         let except: Vec<IpNet> = item["except"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(|text| text.as_str()?.parse().ok())
             .collect();
-        prefixes
+        groups
             .iter()
+            .flat_map(|(_, group)| &group.prefixes)
             .filter(|prefix| !except.iter().any(|hole| hole.contains(*prefix)))
             .map(|prefix| {
                 let inside: Vec<&IpNet> = except.iter().filter(|hole| prefix.contains(*hole)).collect();
@@ -71,7 +92,7 @@ impl CidrGroups {
     }
 }
 
-fn read(value: &Value) -> Result<(String, Vec<IpNet>), String> {
+fn read(value: &Value) -> Result<(String, Group), String> {
     let name = value["metadata"]["name"].as_str().ok_or("a CiliumCIDRGroup without metadata.name")?;
     let prefixes = value["spec"]["externalCIDRs"].as_array().ok_or("spec.externalCIDRs is no list")?;
     let prefix = |item: &Value| {
@@ -80,5 +101,10 @@ fn read(value: &Value) -> Result<(String, Vec<IpNet>), String> {
             .map(|net| net.trunc())
             .map_err(|_| format!("spec.externalCIDRs: {item} is no CIDR"))
     };
-    Ok((name.to_owned(), prefixes.iter().map(prefix).collect::<Result<_, _>>()?))
+    let mut labels = Labels::default();
+    for (key, text) in value["metadata"]["labels"].as_object().into_iter().flatten() {
+        labels.insert(LabelKey::k8s(key), text.as_str().unwrap_or_default());
+    }
+    let prefixes = prefixes.iter().map(prefix).collect::<Result<_, _>>()?;
+    Ok((name.to_owned(), Group { labels: Identity::workload(0, labels, NamedPorts::default()), prefixes }))
 }

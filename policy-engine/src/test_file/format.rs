@@ -29,14 +29,14 @@ struct Sections {
     #[serde(default)]
     endpoints: Vec<Value>,
     #[serde(default)]
-    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    namespaces: BTreeMap<String, Value>,
     #[serde(default)]
-    dns: BTreeMap<String, Vec<IpAddr>>,
+    dns: BTreeMap<String, Value>,
     tests: Vec<Value>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with at least a name")]
 pub(super) struct Endpoint {
     pub(super) name: String,
     #[serde(default = "default_namespace")]
@@ -56,7 +56,7 @@ fn default_namespace() -> String {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with from, to and port")]
 pub(super) struct Test {
     #[serde(default)]
     pub(super) name: String,
@@ -132,14 +132,23 @@ pub(super) fn read(text: &str) -> Result<TestFile, TestFileError> {
         tests: parts(&sections.tests, "tests")?,
         endpoints,
         policies: sections.policies,
-        namespaces: sections.namespaces,
-        dns: sections.dns,
+        namespaces: by_name(&sections.namespaces, "namespaces")?,
+        dns: by_name(&sections.dns, "dns")?,
         texts,
     })
 }
 
 fn parts<T: DeserializeOwned>(values: &[Value], list: &str) -> Result<Vec<T>, TestFileError> {
     values.iter().enumerate().map(|(index, value)| part(value, || format!("{list}[{index}]"))).collect()
+}
+
+fn by_name<T: DeserializeOwned>(
+    values: &BTreeMap<String, Value>,
+    section: &str,
+) -> Result<BTreeMap<String, T>, TestFileError> {
+    let entry =
+        |(name, value): (&String, &Value)| Ok((name.clone(), part(value, || format!("{section}.{name}"))?));
+    values.iter().map(entry).collect()
 }
 
 fn part<T: DeserializeOwned>(value: &Value, place: impl FnOnce() -> String) -> Result<T, TestFileError> {
@@ -174,8 +183,10 @@ pub(super) fn port(value: &Value, place: &str) -> Result<(Protocol, u16, String)
             return Err(TestFileError::format(place, reason));
         }
     };
-    let number = number
-        .parse()
-        .map_err(|_| TestFileError::format(place, format!("{number:?} is no number from 0 to 65535")))?;
+    let most = if matches!(protocol, Protocol::Icmp | Protocol::Icmpv6) { 255 } else { u16::MAX };
+    let number = number.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
+        let what = if most == 255 { "ICMP type" } else { "port" };
+        TestFileError::format(place, format!("{number:?} is no {what}; they go from 0 to {most}"))
+    })?;
     Ok((protocol, number, text))
 }

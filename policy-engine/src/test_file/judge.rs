@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Row, TestFileError,
+    PathForm, Row, TestFileError,
     format::{self, Http, Test},
     world::{End, World},
 };
@@ -11,7 +11,9 @@ use crate::{
     compile::compile,
     compiled::{DirectionPolicy, L4Verdict, L7Rules, SubjectPolicy},
     direction::Direction,
+    explain::no_request_rule,
     http::{HttpRequest, HttpRuleSpec, HttpRules, HttpVerdict},
+    identity::RESERVED,
     model::{Origin, Protocol},
     policy_set::PolicySet,
 };
@@ -19,6 +21,7 @@ use crate::{
 pub(super) struct Judge<'a> {
     policies: &'a PolicySet,
     world: &'a World,
+    path_form: PathForm,
     compiled: HashMap<u32, SubjectPolicy>,
 }
 
@@ -28,7 +31,13 @@ struct Question<'t> {
     index: usize,
     protocol: Protocol,
     port: u16,
-    http: Option<&'t Http>,
+    http: Option<Request<'t>>,
+}
+
+/// A request with its path as a proxy judges it.
+struct Request<'t> {
+    http: &'t Http,
+    path: String,
 }
 
 /// What one end says about the flow, and about the request if there is one.
@@ -46,19 +55,23 @@ impl Answer {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(policies: &'a PolicySet, world: &'a World) -> Self {
-        Self { policies, world, compiled: HashMap::new() }
+    pub(super) fn new(policies: &'a PolicySet, world: &'a World, path_form: PathForm) -> Self {
+        Self { policies, world, path_form, compiled: HashMap::new() }
     }
 
     pub(super) fn row(&mut self, index: usize, test: &Test) -> Result<Row, TestFileError> {
         let place = |field: &str| format!("tests[{index}].{field}");
         let (protocol, port, port_text) = format::port(&test.port, &place("port"))?;
         let end = |field: &str, text: &str| {
-            let unknown = format!("{text} is no endpoint of this file, no entity, no address and no CIDR");
-            self.world.end(text).ok_or_else(|| TestFileError::format(place(field), unknown))
+            self.world.end(text).ok_or_else(|| TestFileError::format(place(field), unknown_end(text)))
         };
         let (from, to) = (end("from", &test.from)?, end("to", &test.to)?);
-        let question = Question { index, protocol, port, http: test.http.as_ref() };
+        let http = test.http.as_ref().map(|http| {
+            let path = (self.path_form)(&http.path)
+                .map_err(|reason| TestFileError::format(place("http.path"), reason))?;
+            Ok(Request { http, path })
+        });
+        let question = Question { index, protocol, port, http: http.transpose()? };
         let egress = self.ask(&from, Direction::Egress, &to, &question)?;
         let ingress = self.ask(&to, Direction::Ingress, &from, &question)?;
         let (verdict, rule) = combine(&egress, &ingress);
@@ -109,8 +122,8 @@ impl<'a> Judge<'a> {
             L4Verdict::Redirect { rule, l7 } => {
                 let mut answer = Answer::l4("redirect", rule.to_string());
                 answer.l7 = Some(l7.clone());
-                if let Some(http) = question.http {
-                    (answer.request, answer.rule) = judge_request(l7, rule, http).map_err(|reason| {
+                if let Some(request) = &question.http {
+                    (answer.request, answer.rule) = judge_request(l7, rule, request).map_err(|reason| {
                         TestFileError::format(format!("tests[{}].http", question.index), reason)
                     })?;
                 }
@@ -121,34 +134,47 @@ impl<'a> Judge<'a> {
 }
 
 fn default_deny(policy: &DirectionPolicy) -> String {
-    match policy.default_deny.first() {
-        Some(spec) => format!("{spec} (default deny)"),
-        None => "default deny".to_owned(),
-    }
+    let specs: Vec<String> = policy.default_deny.iter().map(ToString::to_string).collect();
+    if specs.is_empty() { "default deny".to_owned() } else { format!("default deny ({})", specs.join(", ")) }
 }
 
-fn judge_request(l7: &L7Rules, redirect: &Origin, http: &Http) -> Result<(&'static str, String), String> {
+fn judge_request(
+    l7: &L7Rules,
+    redirect: &Origin,
+    Request { http, path }: &Request<'_>,
+) -> Result<(&'static str, String), String> {
     let specs: Vec<HttpRuleSpec> = l7.http.iter().map(HttpRuleSpec::from).collect();
     let rules = HttpRules::compile(&specs).map_err(|error| error.to_string())?;
-    let request =
-        HttpRequest { method: &http.method, path: &http.path, host: &http.host, headers: &http.headers };
+    let request = HttpRequest { method: &http.method, path, host: &http.host, headers: &http.headers };
     Ok(match (rules.decide(&request), &l7.any) {
         (HttpVerdict::Allowed { rule, .. }, _) => ("allow", l7.http[rule].origin.to_string()),
         (HttpVerdict::Denied, Some(any)) => ("allow", any.to_string()),
-        (HttpVerdict::Denied, None) => ("deny", format!("{redirect} (no rule matches the request)")),
+        (HttpVerdict::Denied, None) => ("deny", no_request_rule(redirect)),
     })
 }
 
-/// Both ends must agree. The strongest answer decides and names its rule; where both allow, both do.
-fn combine(egress: &Answer, ingress: &Answer) -> (&'static str, String) {
-    for verdict in ["deny", "redirect"] {
-        for answer in [egress, ingress] {
-            if answer.request == verdict {
-                return (verdict, answer.rule.clone());
-            }
-        }
+fn unknown_end(text: &str) -> String {
+    if ["all", "cluster", "cluster-mesh", "none"].contains(&text) {
+        return format!("{text} stands for several or for nobody; name one, such as world or host");
     }
-    let rules: Vec<&str> =
-        [egress, ingress].map(|a| a.rule.as_str()).into_iter().filter(|r| !r.is_empty()).collect();
-    ("allow", rules.join("; "))
+    let entities: Vec<&str> = RESERVED.iter().map(|(_, name, _)| *name).collect();
+    format!(
+        "{text:?} is no endpoint of this file, no address, no CIDR and none of the entities {}",
+        entities.join(", ")
+    )
+}
+
+/// Both ends must agree. Named are the ends that deny, or else all that let it pass.
+fn combine(egress: &Answer, ingress: &Answer) -> (&'static str, String) {
+    let said = |verdict: &str| [egress, ingress].iter().any(|answer| answer.request == verdict);
+    let verdict = ["deny", "redirect"].into_iter().find(|verdict| said(verdict)).unwrap_or("allow");
+    let decides =
+        |answer: &Answer| (verdict != "deny" || answer.request == "deny") && !answer.rule.is_empty();
+    let rule = match (decides(egress), decides(ingress)) {
+        (true, true) => format!("egress: {}; ingress: {}", egress.rule, ingress.rule),
+        (true, false) => egress.rule.clone(),
+        (false, true) => ingress.rule.clone(),
+        (false, false) => "no policy".to_owned(),
+    };
+    (verdict, rule)
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use policy_engine::{
     compiled::L4Verdict,
     direction::Direction,
-    explain::{Outcome, RequestDecision, explain as explain_flow},
+    explain::{Outcome, RequestDecision, explain as explain_flow, no_request_rule},
     http::HttpRequest,
     identity::{Identity, RESERVED},
     model::Protocol,
@@ -155,7 +155,7 @@ impl Known {
         let (action, rule) = match (&explained.decision, &explained.request) {
             (_, Some(RequestDecision::Allowed(origin))) => (Action::Allow, origin.to_string()),
             (Decision::Rule(L4Verdict::Redirect { rule, .. }), Some(RequestDecision::Denied)) => {
-                (Action::Deny, format!("no HTTP rule matches (port rule {rule})"))
+                (Action::Deny, no_request_rule(rule))
             }
             (Decision::NotEnforced, _) => (Action::None, "no policy".to_owned()),
             (Decision::DefaultDeny(specs), _) => {

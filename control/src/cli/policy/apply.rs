@@ -10,7 +10,7 @@ use crate::{
     cli::{
         client::Client,
         error::CliError,
-        output::{Format, Out, Tone, cell, toned},
+        output::{Format, Out, Tone, cell, tell, toned},
     },
 };
 
@@ -48,7 +48,7 @@ pub fn show(result: &ApplyResult, out: &Out) -> Result<(), CliError> {
     }
     for document in &result.documents {
         for warning in &document.warnings {
-            eprintln!("warning: {}: {warning}", document.document);
+            tell(&format!("warning: {}: {warning}", document.document));
         }
     }
     out.list(&result.documents, &["DOCUMENT", "CHANGE", "ENDPOINTS"], "No documents.", |document| {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::files;
 use crate::{
     api::{DirectionExplanation, ExplainRequest, Explanation, HttpRequest, route},
     cli::{
@@ -56,7 +57,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 impl Explain {
     pub async fn run(self, client: &Client, out: &Out) -> Result<(), CliError> {
-        let request = self.into_request();
+        let request = self.into_request()?;
         let explanation: Explanation = client.post(route::EXPLAIN, &request).await?;
         match out.format {
             Format::Json => out.json(&explanation),
@@ -65,20 +66,22 @@ impl Explain {
         }
     }
 
-    fn into_request(self) -> ExplainRequest {
+    fn into_request(self) -> Result<ExplainRequest, CliError> {
         let is_http =
             self.method.is_some() || self.path.is_some() || self.host.is_some() || !self.headers.is_empty();
-        ExplainRequest {
+        let path = self.path.as_deref().unwrap_or("/");
+        let path = files::path_as_judged(path).map_err(CliError::Failed)?;
+        Ok(ExplainRequest {
             from: self.from,
             to: self.to,
             port: self.port,
             http: is_http.then(|| HttpRequest {
                 method: self.method.unwrap_or_else(|| "GET".to_owned()),
-                path: self.path.unwrap_or_else(|| "/".to_owned()),
+                path,
                 host: self.host.unwrap_or_default(),
                 headers: self.headers.into_iter().collect(),
             }),
-        }
+        })
     }
 }
 

@@ -29,6 +29,20 @@ pub fn read(path: &Path) -> Result<Source, CliError> {
     }
 }
 
+/// A request's path in the form in which proxies judge it, or why they refuse the request.
+///
+/// # Errors
+/// The path is one that servers are known to read differently, or none at all.
+pub fn path_as_judged(path: &str) -> Result<String, String> {
+    // `OPTIONS *` asks about the server as a whole.
+    if path == "*" {
+        return Ok(path.to_owned());
+    }
+    l7_parsers::path::normalize(path)
+        .map(Into::into)
+        .map_err(|error| format!("{path:?}: the proxy refuses such a request (400): {error}"))
+}
+
 /// The files meant: a directory is all `*.yaml`, `*.yml` and `*.json` below it, by name.
 pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
@@ -76,6 +90,16 @@ mod tests {
         let found = expand(&[dir.path().to_owned(), "given.txt".into()]).unwrap();
         let expected = ["a.yaml", "b/x.json", "c.yml"].map(|name| dir.path().join(name));
         assert_eq!(found, [&expected[..], &["given.txt".into()]].concat());
+    }
+
+    #[test]
+    fn paths_are_judged_as_proxies_judge_them() {
+        for (path, judged) in [("/public/%2e%2e//a?b=..", "/a?b=.."), ("*", "*"), ("/v1", "/v1")] {
+            assert_eq!(path_as_judged(path), Ok(judged.to_owned()));
+        }
+        for refused in ["v1", "/a%2fb", "/a\\b"] {
+            assert!(path_as_judged(refused).unwrap_err().contains("refuses"), "{refused}");
+        }
     }
 
     #[test]

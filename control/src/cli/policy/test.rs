@@ -14,7 +14,7 @@ use super::files;
 use crate::{
     cli::{
         error::CliError,
-        output::{Format, Out, Tone, cell, toned},
+        output::{Format, Out, Tone, cell, tell, toned},
     },
     config::AllowLocalhost,
 };
@@ -24,6 +24,7 @@ use crate::{
 /// A policy test file holds policies (inline or by path), endpoints, and tests: who to whom, on
 /// which port, with which request, and what to expect. Every test is answered by the engine that
 /// agents use; parts that are not enforced yet are answered too, with a note on standard error.
+/// Paths of requests are judged in their normal form, as a proxy does.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes:
   0  every test with an `expect` has that verdict
@@ -75,19 +76,20 @@ impl Test {
         for path in files::expand(&self.files)? {
             match answer(&path, Options { allow_localhost }) {
                 Ok(report) => {
-                    failed |= tell(&path, &report);
+                    failed |= show_notes(&path, &report);
                     if out.format == Format::Json {
                         report.rows.iter().try_for_each(|row| out.json_line(&line(row)))?;
                     }
                     rows.extend(report.rows);
                 }
                 Err(reason) => {
-                    eprintln!("error: {reason}");
+                    tell(&format!("error: {reason}"));
                     failed = true;
                 }
             }
         }
-        if out.format != Format::Json {
+        // After a refusal, that there are no tests would be news to nobody.
+        if out.format != Format::Json && !(failed && rows.is_empty()) {
             let columns = ["NAME", "FROM", "TO", "PORT", "EGRESS", "INGRESS", "VERDICT", "EXPECT", "RULE"];
             out.rows(&columns, "No tests.", rows.iter().map(cells))?;
         }
@@ -96,17 +98,16 @@ impl Test {
 }
 
 fn answer(path: &Path, options: Options) -> Result<Report, String> {
-    if path == Path::new("-") {
-        let source = files::read(path).map_err(|error| error.to_string())?;
-        return test_file::run(&source.text, Path::new(""), options).map_err(|error| error.to_string());
-    }
-    test_file::run_file(path, options).map_err(|error| format!("{}: {error}", path.display()))
+    let source = files::read(path).map_err(|error| error.to_string())?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    test_file::run_with(&source.text, folder, options, files::path_as_judged)
+        .map_err(|error| format!("{}: {error}", source.name))
 }
 
 /// Notes and failures, on standard error; whether there is a failure.
-fn tell(path: &Path, report: &Report) -> bool {
+fn show_notes(path: &Path, report: &Report) -> bool {
     for note in &report.notes {
-        eprintln!("note: {}: {note}", path.display());
+        tell(&format!("note: {}: {note}", path.display()));
     }
     for row in report.failures() {
         let name = if row.name.is_empty() {
@@ -115,12 +116,12 @@ fn tell(path: &Path, report: &Report) -> bool {
             row.name.clone()
         };
         let expected = row.expect.as_deref().unwrap_or_default();
-        eprintln!(
+        tell(&format!(
             "failed: {}: {name}: expected {expected}, is {} ({})",
             path.display(),
             row.verdict,
             row.rule
-        );
+        ));
     }
     report.failures().next().is_some()
 }

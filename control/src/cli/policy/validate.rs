@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::files;
 use crate::cli::{
     error::CliError,
-    output::{Format, Out},
+    output::{Format, Out, tell},
     style::printable,
 };
 
@@ -95,7 +95,7 @@ fn check(path: &Path) -> Vec<Line> {
     let source = match files::read(path) {
         Ok(source) => source,
         Err(error) => {
-            let problems = vec![Reason { path: String::new(), reason: error.to_string() }];
+            let problems = vec![Reason { path: String::new(), reason: error.reason() }];
             return vec![Line {
                 file: path.display().to_string(),
                 index: 0,
@@ -108,7 +108,7 @@ fn check(path: &Path) -> Vec<Line> {
     };
     let parsed = documents::parse(&source.text);
     if parsed.is_empty() {
-        eprintln!("warning: {}: no documents", source.name);
+        tell(&format!("warning: {}: no documents", source.name));
     }
     parsed.into_iter().enumerate().map(|(number, parsed)| line(&source.name, number + 1, parsed)).collect()
 }
@@ -149,7 +149,7 @@ fn show(line: &Line, out: &Out) -> Result<(), CliError> {
         return out.json_line(line);
     }
     for warning in &line.warnings {
-        eprintln!("warning: {}: {}: {}", line.file, line.document, printable(&warning.text()));
+        tell(&format!("warning: {}: {}: {}", line.file, line.document, printable(&warning.text())));
     }
     // Padded before it is coloured, so that columns meet.
     let result = match line.result {
@@ -160,13 +160,13 @@ fn show(line: &Line, out: &Out) -> Result<(), CliError> {
     };
     let document = match (line.index, line.document.as_str()) {
         (0, _) => String::new(),
-        (index, "") => format!(" document {index}"),
-        (index, document) => format!(" document {index} {document}"),
+        (index, "") => format!(": document {index}"),
+        (index, document) => format!(": document {index} {document}"),
     };
     let reasons: Vec<_> = line.problems.iter().map(Reason::text).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
     let reasons = reasons.replace('\n', "; ");
-    out.line(&format!("{result} {}:{}", printable(&line.file), printable(&format!("{document}{reasons}"))))
+    out.line(&format!("{result} {}{}", printable(&line.file), printable(&format!("{document}{reasons}"))))
 }
 
 #[cfg(test)]

@@ -57,6 +57,16 @@ fn a_denied_request_names_default_deny() {
 }
 
 #[test]
+fn a_request_that_no_rule_matches_names_the_rule_that_wanted_one() {
+    let denied = link::Record {
+        outcome: link::Outcome::Denied.into(),
+        ingress_action: link::Action::Deny.into(),
+        ..allowed()
+    };
+    assert_eq!(record(&denied, &World).rule, format!("{RULE} (no HTTP rule matches)"));
+}
+
+#[test]
 fn a_refused_connection_has_a_reason_and_no_rule() {
     let refused = link::Record {
         outcome: link::Outcome::Refused.into(),
