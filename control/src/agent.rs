@@ -54,6 +54,7 @@ pub use cleanup::cleanup;
 use self::{
     datapath::Enforcement,
     endpoints::Endpoints,
+    error::AgentError,
     identities::Identities,
     ipam::Ipam,
     ipcache::Ipcache,
@@ -103,9 +104,10 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let devices = tokio::spawn(devices::watch(agent.clone()));
     tokio::spawn(policy_source::watch(agent.clone()));
     tokio::spawn(follow_listeners(agent.clone()));
-    let listener = server::bind(&agent.config.agent_socket())?;
+    let socket = agent.config.agent_socket();
+    let listener = server::bind(&socket).with_context(|| format!("serve the API at {}", socket.display()))?;
     let served = tokio::spawn(server::serve(listener, agent.clone()));
-    tracing::info!(socket = %agent.config.agent_socket().display(), "ready");
+    tracing::info!(socket = %socket.display(), "ready");
 
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -121,7 +123,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     if let Some(supervisor) = agent.supervisor.lock().await.take() {
         supervisor.leave().await;
     }
-    let _ = std::fs::remove_file(agent.config.agent_socket());
+    let _ = std::fs::remove_file(socket);
     tracing::info!("stopped; kernel programs and proxy go on with the policy in force");
     ended
 }
@@ -131,7 +133,7 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let (endpoints, cursor) = Endpoints::load(config.state_dir.join("endpoints.json"))?;
     let identities = Identities::load(config.state_dir.join("identities.json"))?;
     let rules = RuleTable::load(config.state_dir.join("rules.json"))?;
-    let policies = Policies::load(&config.state_dir)?;
+    let policies = Policies::load(&config.state_dir).map_err(AgentError::in_full)?;
     let ipam = Ipam::new(config.pool4, config.pool6, cursor);
     let node = NodeAddresses { v4: ipam.node4(), v6: ipam.node6() };
     let mut set_up = node::set_up(&netlink, node).await?;
@@ -180,7 +182,10 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         outside: Default::default(),
         first_change: true,
     };
+    let carried: Vec<u32> = state.ipcache.written().values().map(|owner| owner.identity).collect();
+    state.identities.reserve(carried.into_iter());
     state.put_in_force(&config, &link).await?;
+    state.identities.reserve(std::iter::empty());
     link.take_records();
     let agent = Arc::new(Agent {
         started: Timestamp::now(),
@@ -215,7 +220,8 @@ impl State {
         self.restore_endpoints().await?;
         self.look_at_devices(&config.devices).await?;
         let remembered = self.policies.clone();
-        self.policies = policy_source::read_at_start(&config.policy_dir, &remembered)?;
+        self.policies = policy_source::read_at_start(&config.policy_dir, &remembered)
+            .with_context(|| format!("read the policy directory {}", config.policy_dir.display()))?;
         if proxy_process::find_running(&config.run_dir).is_ok_and(|found| found.is_some()) {
             // So that it takes the policy before the kernel does.
             link.connected(REDIAL).await;

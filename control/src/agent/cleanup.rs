@@ -38,10 +38,14 @@ pub async fn cleanup(config: &AgentConfig) -> anyhow::Result<Vec<String>> {
             removed.push(format!("device {}", link.name));
         }
     }
+    if netlink.link_by_name(node::HOST_DEVICE).await?.is_some() {
+        removed.push(format!("rules, routes, nftables table, device {}", node::HOST_DEVICE));
+    }
     node::remove(&netlink).await?;
-    removed.push(format!("rules, routes, nftables table, device {}", node::HOST_DEVICE));
+    if config.pin_dir.join(tektin_abi::maps::PIN_VERSION).exists() {
+        removed.push(format!("pins in {}", config.pin_dir.display()));
+    }
     Datapath::remove_all(&config.pin_dir).context("remove the pins")?;
-    removed.push(format!("pins in {}", config.pin_dir.display()));
     let documents = config.state_dir.join(policies::API_DIRECTORY);
     removed.extend(remove_files(&documents, |name| policies::is_api_file(name))?);
     removed.extend(remove_files(&config.state_dir, |name| STATE_FILES.contains(&name))?);

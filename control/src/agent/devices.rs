@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use rtnetlink::MulticastGroup;
 use tokio::time;
 
@@ -24,13 +24,17 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// Follows devices and addresses until the agent ends.
 pub async fn watch(agent: Arc<Agent>) -> Result<(), NetlinkError> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    let (connection, _handle, mut events) =
-        rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::Open)?;
-    tokio::spawn(connection);
+    let mut events = subscribe()?;
     loop {
-        let _ = time::timeout(HEARTBEAT, events.next()).await;
-        while let Ok(Some(_)) = time::timeout(QUIET, events.next()).await {}
+        let mut heard = time::timeout(HEARTBEAT, events.next()).await;
+        while let Ok(Some(_)) = heard {
+            heard = time::timeout(QUIET, events.next()).await;
+        }
+        if let Ok(None) = heard {
+            // A burst that the socket had no room for ends the stream. What it said shows below.
+            time::sleep(QUIET).await;
+            events = subscribe()?;
+        }
         let mut state = agent.state.lock().await;
         if let Err(error) = state.look_at_devices(&agent.config.devices).await {
             tracing::error!(%error, "devices");
@@ -38,10 +42,19 @@ pub async fn watch(agent: Arc<Agent>) -> Result<(), NetlinkError> {
     }
 }
 
+fn subscribe() -> Result<impl Stream<Item = impl Sized> + Unpin, NetlinkError> {
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let (connection, _handle, events) =
+        rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::Open)?;
+    tokio::spawn(connection);
+    Ok(events)
+}
+
 impl State {
     /// Brings attachments, endpoints and host addresses to what the kernel has now.
     pub async fn look_at_devices(&mut self, chosen: &[String]) -> Result<(), AgentError> {
         let links = self.netlink.links().await?;
+        self.follow_renamed(&links);
         let gone: Vec<u32> = self
             .endpoints
             .iter()
@@ -76,26 +89,16 @@ impl State {
 
     fn attach_outside(&mut self, links: &[Link], chosen: &[String]) {
         let judged: Vec<&Link> = links.iter().filter(|link| self.is_outside(link, chosen)).collect();
-        let here =
-            |index: &u32, name: &String| judged.iter().any(|link| link.index == *index && link.name == *name);
-        let left: Vec<(u32, String)> = self
-            .outside
-            .iter()
-            .filter(|(index, name)| !here(index, name))
-            .map(|(index, name)| (*index, name.clone()))
-            .collect();
-        for (index, name) in left {
-            // An endpoint's device is no outside device, but its programs stay.
-            if self.endpoints.by_ifindex(index).is_none()
-                && let Err(error) = self.datapath.detach(&name)
-            {
-                tracing::warn!(device = %name, %error, "cannot detach");
-            }
-            self.outside.remove(&index);
-        }
-        for link in judged {
-            if self.outside.contains_key(&link.index) {
-                continue;
+        let before = self.outside.clone();
+        for link in &judged {
+            match self.outside.get(&link.index) {
+                Some(name) if *name == link.name => continue,
+                Some(name) => {
+                    if let Err(error) = self.datapath.rename(name, &link.name) {
+                        tracing::error!(device = %link.name, %error, "cannot follow its new name");
+                    }
+                }
+                None => {}
             }
             match self.datapath.attach_outside(&link.name) {
                 Ok(_) => {
@@ -105,6 +108,22 @@ impl State {
                 Err(error) => {
                     tracing::error!(device = %link.name, %error, "cannot judge packets that arrive")
                 }
+            }
+        }
+        for (index, name) in before {
+            let follows_a_rename_later =
+                judged.iter().any(|link| link.index == index) && self.outside.get(&index) == Some(&name);
+            if judged.iter().any(|link| link.name == name) || follows_a_rename_later {
+                continue;
+            }
+            // An endpoint's device is no outside device, but its programs stay.
+            if self.endpoints.iter().all(|endpoint| endpoint.veth != name || endpoint.failure.is_some())
+                && let Err(error) = self.datapath.detach(&name)
+            {
+                tracing::warn!(device = %name, %error, "cannot detach");
+            }
+            if self.outside.get(&index) == Some(&name) {
+                self.outside.remove(&index);
             }
         }
     }

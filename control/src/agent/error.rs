@@ -32,6 +32,19 @@ impl AgentError {
     }
 }
 
+impl AgentError {
+    /// With its details, for a log line or a last word.
+    pub fn in_full(self) -> anyhow::Error {
+        let text = self.to_string();
+        match self {
+            Self::Conflict { details, .. } | Self::Refused { details, .. } if !details.is_empty() => {
+                anyhow::anyhow!("{text}: {}", details.join("; "))
+            }
+            other => other.into(),
+        }
+    }
+}
+
 impl From<IpamError> for AgentError {
     fn from(error: IpamError) -> Self {
         match error {

@@ -2,7 +2,10 @@
 //! policies name. A number given back is the last to be given again: maps, connections and records
 //! may still carry it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 use policy_engine::labels::{LabelKey, Labels, Source};
@@ -39,6 +42,9 @@ pub struct Identities {
     prefix_number: BTreeMap<IpNet, u32>,
     last_workload: u32,
     last_prefix: u32,
+    /// Numbers that the kernel's tables of another run carry and that nobody remembers: taken, until
+    /// those tables are this run's.
+    reserved: BTreeSet<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,6 +74,7 @@ impl Identities {
             prefix_number: BTreeMap::new(),
             last_workload: identity::CLUSTER_MAX,
             last_prefix: 0,
+            reserved: BTreeSet::new(),
         };
         if let Some(stored) = stored {
             loaded.last_workload = stored.last_workload;
@@ -110,7 +117,7 @@ impl Identities {
             return Ok(*number);
         }
         let number = next_free(identity::CLUSTER_MIN, identity::CLUSTER_MAX, self.last_workload, |number| {
-            self.workloads.contains_key(&number)
+            self.workloads.contains_key(&number) || self.reserved.contains(&number)
         })
         .ok_or(IdentityError::WorkloadsExhausted)?;
         self.last_workload = number;
@@ -130,12 +137,20 @@ impl Identities {
         }
         let first = identity::LOCAL_SCOPE | 1;
         let last = identity::LOCAL_SCOPE | 0x00ff_ffff;
-        let number = next_free(first, last, self.last_prefix, |number| self.prefixes.contains_key(&number))
-            .ok_or(IdentityError::PrefixesExhausted)?;
+        let in_use = |number| self.prefixes.contains_key(&number) || self.reserved.contains(&number);
+        let number =
+            next_free(first, last, self.last_prefix, in_use).ok_or(IdentityError::PrefixesExhausted)?;
         self.last_prefix = number;
         self.prefixes.insert(number, prefix);
         self.prefix_number.insert(prefix, number);
         Ok(number)
+    }
+
+    /// Keeps numbers of an earlier run from being given to others as long as packets may carry them:
+    /// the file may have been lost.
+    pub fn reserve(&mut self, in_use: impl Iterator<Item = u32>) {
+        let known = |number: &u32| self.workloads.contains_key(number) || self.prefixes.contains_key(number);
+        self.reserved = in_use.filter(|number| !known(number)).collect();
     }
 
     /// Gives numbers back that nobody has any more.
@@ -226,6 +241,15 @@ mod tests {
         let mut identities = empty(&directory);
         assert_eq!(identities.workload(&key(&["k8s:b=1"])).unwrap(), 257);
         assert_eq!(identities.workload(&key(&["k8s:c=1"])).unwrap(), 258);
+    }
+
+    #[test]
+    fn numbers_that_packets_still_carry_are_not_given_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut identities = empty(&directory);
+        identities.reserve([256, 257, (1 << 24) | 1].into_iter());
+        assert_eq!(identities.workload(&key(&["k8s:a=1"])).unwrap(), 258);
+        assert_eq!(identities.prefix("10.0.0.0/8".parse().unwrap()).unwrap(), (1 << 24) | 2);
     }
 
     #[test]

@@ -42,11 +42,30 @@ pub fn take(config: &AgentConfig) -> anyhow::Result<Locks> {
         .with_context(|| format!("open {}", path.display()))?;
     let run = lock(file, &config.run_dir)?;
     let namespace = lock_namespace(NAMESPACE_LOCK)?;
+    refuse_private_mounts(&config.pin_dir)?;
     // A bpf file system has no regular files; the directory itself can be locked.
     tektin_loader::prepare_pin_dir(&config.pin_dir)
         .with_context(|| format!("make pin directory {}", config.pin_dir.display()))?;
     let pins = File::open(&config.pin_dir).with_context(|| format!("open {}", config.pin_dir.display()))?;
     Ok(Locks { _namespace: namespace, _run: run, _pins: lock(pins, &config.pin_dir)? })
+}
+
+/// `ip netns exec` hides the system's BPF file system behind a /sys of its own. One mounted there
+/// would go away with this process, and the next agent would find nothing of it.
+fn refuse_private_mounts(pins: &Path) -> anyhow::Result<()> {
+    const SYSTEM: &str = "/sys/fs/bpf";
+    let has_bpffs = nix::sys::statfs::statfs(SYSTEM)
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC);
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let (own, first) = (namespace("self"), namespace("1"));
+    if !pins.starts_with(SYSTEM) || has_bpffs || first.is_none() || own == first {
+        return Ok(());
+    }
+    bail!(
+        "{SYSTEM} is not mounted in this mount namespace, and pins that nobody else sees would be lost with \
+         this process. `ip netns exec` does that: use nsenter --net=/run/netns/NAME, or --pin-dir on \
+         another BPF file system"
+    )
 }
 
 /// Two agents in one namespace would take each other's devices, rules and addresses for their own.
@@ -61,11 +80,16 @@ fn lock_namespace(name: &str) -> anyhow::Result<Option<UnixListener>> {
                 .and_then(|stream| getsockopt(&stream, PeerCredentials).ok());
             match holder {
                 Some(holder) if holder.uid() != nix::unistd::geteuid().as_raw() => {
-                    tracing::warn!(uid = holder.uid(), pid = holder.pid(), "somebody else holds the agent's lock");
+                    tracing::warn!(
+                        uid = holder.uid(),
+                        pid = holder.pid(),
+                        "somebody else holds the agent's lock"
+                    );
                     Ok(None)
                 }
                 holder => {
-                    let pid = holder.map_or_else(String::new, |holder| format!(" (process {})", holder.pid()));
+                    let pid =
+                        holder.map_or_else(String::new, |holder| format!(" (process {})", holder.pid()));
                     bail!("another agent{pid} runs in this network namespace; a namespace can have one")
                 }
             }

@@ -1,11 +1,11 @@
 //! Changes of the documents in force: through the API and from watched files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use policy_engine::{
     identity::Identity,
-    model::{Document, DocumentId},
+    model::{Document, DocumentId, PortRule, Ports},
 };
 
 use super::{
@@ -18,10 +18,17 @@ use super::{
 };
 use crate::api;
 
+/// How long a change with L7 rules waits for a proxy that is just being started.
+const PROXY_WAIT: Duration = Duration::from_secs(5);
+const NO_PROXY: &str =
+    "no proxy is connected: until one is, connections that these L7 rules concern are dropped";
+
 impl Agent {
     /// Puts the documents of a request in force, all or none.
     pub async fn apply(&self, request: api::ApplyRequest) -> Result<api::ApplyResult, AgentError> {
         let documents = parse_all(&request)?;
+        let l7 = documents.values().any(|given| first_l7(&given.document).is_some());
+        let has_proxy = !l7 || self.link.connected(PROXY_WAIT).await;
         let mut state = self.state.lock().await;
         refuse_conflicts(&state.policies, &documents)?;
         let before = state.policies.clone();
@@ -36,7 +43,11 @@ impl Agent {
                     Some(old) if old.document == given.document => api::Change::Unchanged,
                     Some(_) => api::Change::Updated,
                 };
-                state.applied(given, change)
+                let mut applied = state.applied(given, change);
+                if let Some(place) = first_l7(&given.document).filter(|_| !has_proxy) {
+                    applied.warnings.push(format!("{place}: {NO_PROXY}"));
+                }
+                applied
             })
             .collect();
         Ok(api::ApplyResult { revision, documents: applied })
@@ -119,6 +130,10 @@ impl Agent {
             let mut desired = state.desired.clone();
             desired.documents = before.set(options(&self.config));
             state.change(desired).await?;
+            // Some files may be written already; a start must not find them.
+            if let Err(error) = before.save(&next) {
+                tracing::error!(%error, "policies on disk are not those in force");
+            }
             return Err(error.into());
         }
         state.policies = next;
@@ -160,6 +175,15 @@ pub fn selects(selector: &api::PolicySelector, id: &DocumentId) -> bool {
     is(&selector.kind, kind_name(id.kind))
         && is(&selector.namespace, &id.namespace)
         && is(&selector.name, &id.name)
+}
+
+/// The first place of a document that only a proxy can enforce.
+fn first_l7(document: &Document) -> Option<&str> {
+    let of_port = |port: &PortRule| port.l7.is_some();
+    document.specs.iter().flat_map(|spec| spec.ingress.iter().chain(&spec.egress)).find_map(|rule| {
+        let Ports::OneOf(ports) = &rule.ports else { return None };
+        ports.iter().find(|port| of_port(port)).map(|port| port.origin.path.as_str())
+    })
 }
 
 fn parse_all(request: &api::ApplyRequest) -> Result<Documents, AgentError> {

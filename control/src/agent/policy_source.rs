@@ -104,11 +104,8 @@ pub fn read_at_start(directory: &Path, before: &Policies) -> io::Result<Policies
 fn read(directory: &Path, before: &BTreeMap<PathBuf, File>) -> io::Result<(Contents, Reading)> {
     let mut contents = Contents::new();
     let mut reading = Reading::Complete;
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((contents, reading)),
-        other => other?,
-    };
-    for entry in entries {
+    // One that is not there at all says nothing about its files: they stay in force.
+    for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if !is_policy_file(&path) {
             continue;

@@ -12,8 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub enum StateFileError {
     #[error("cannot {action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{path} is damaged: {source}. Restore it, or remove it to start without what it held")]
-    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{path} is damaged: {reason}. Restore it, or remove it to start without what it held")]
+    Damaged { path: PathBuf, reason: serde_json::Error },
 }
 
 /// Reads a JSON file. `None`: there is none yet. A damaged one is an error: nobody should lose
@@ -25,14 +25,14 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateFileErro
         Err(source) => return Err(StateFileError::Io { action: "read", path: path.to_owned(), source }),
     };
     let value = serde_json::from_slice(&bytes)
-        .map_err(|source| StateFileError::Damaged { path: path.to_owned(), source })?;
+        .map_err(|reason| StateFileError::Damaged { path: path.to_owned(), reason })?;
     Ok(Some(value))
 }
 
 /// Replaces a JSON file.
 pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateFileError> {
     let bytes = serde_json::to_vec_pretty(value)
-        .map_err(|source| StateFileError::Damaged { path: path.to_owned(), source })?;
+        .map_err(|reason| StateFileError::Damaged { path: path.to_owned(), reason })?;
     write_bytes(path, &bytes)
 }
 

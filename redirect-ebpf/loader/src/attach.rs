@@ -93,6 +93,21 @@ impl Datapath {
         Ok(())
     }
 
+    /// Pins go by a device's name: after the device was renamed, its links are known by the new one.
+    /// They hold all the while.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), AttachError> {
+        for program in ["from_workload", "to_workload", "from_outside"] {
+            let path = pin_path(&self.pin_dir, program, from);
+            match std::fs::rename(&path, pin_path(&self.pin_dir, program, to)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(AttachError::Path { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// All pinned links.
     pub fn attached(&self) -> Result<Vec<Attached>, AttachError> {
         let dir = links_dir(&self.pin_dir);

@@ -155,8 +155,7 @@ impl State {
             self.datapath.detach(&endpoint.veth)?;
             self.outside.remove(&endpoint.ifindex);
         } else {
-            let (link, mac) =
-                veth::create(&self.netlink, netns, &endpoint.veth, &endpoint.alias()).await?;
+            let (link, mac) = veth::create(&self.netlink, netns, &endpoint.veth, &endpoint.alias()).await?;
             endpoint.ifindex = link.index;
             endpoint.mac = veth::mac_text(mac);
         }

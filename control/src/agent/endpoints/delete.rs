@@ -51,11 +51,14 @@ impl State {
         }
         // Its device before its programs: never one without the other.
         note("cannot remove its device or routes", self.unplug(endpoint, has_device).await);
-        if has_device {
-            let detached = self.datapath.detach(&endpoint.veth);
-            note("cannot detach its programs", detached.map_err(AgentError::from));
-        }
-        note("cannot forget its connections", leftovers::forget(&self.maps, endpoint.id).map_err(AgentError::from));
+        let detached = self.datapath.detach(&endpoint.veth);
+        note("cannot detach its programs", detached.map_err(AgentError::from));
+        // Should another device have that name by now, it gets its programs again.
+        self.outside.retain(|_, name| *name != endpoint.veth);
+        note(
+            "cannot forget its connections",
+            leftovers::forget(&self.maps, endpoint.id).map_err(AgentError::from),
+        );
         endpoint.addresses().for_each(|address| self.ipam.release(address));
         let saved = self.endpoints.save(self.ipam.cursor());
         note("cannot save the list of endpoints", saved.map_err(AgentError::from));

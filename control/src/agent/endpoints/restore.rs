@@ -9,6 +9,7 @@ impl State {
     /// Before the first change: what is remembered and still there is a member again.
     pub async fn restore_endpoints(&mut self) -> Result<(), AgentError> {
         let links = self.netlink.links().await?;
+        self.follow_renamed(&links);
         for endpoint in self.endpoints.iter().cloned().collect::<Vec<_>>() {
             for address in endpoint.addresses() {
                 self.ipam.take(address).map_err(|error| {
@@ -23,6 +24,28 @@ impl State {
             }
         }
         self.remove_strays(&links).await
+    }
+
+    /// A device is the endpoint's under whatever name.
+    pub fn follow_renamed(&mut self, links: &[Link]) {
+        let working = self.endpoints.iter().filter(|endpoint| endpoint.failure.is_none());
+        let renamed: Vec<(Endpoint, String)> = working
+            .filter_map(|endpoint| {
+                let link = links.iter().find(|link| is_renamed(endpoint, link, self.first_change))?;
+                Some((endpoint.clone(), link.name.clone()))
+            })
+            .collect();
+        for (endpoint, name) in renamed {
+            tracing::info!(endpoint = %endpoint.full_name(), from = %endpoint.veth, to = %name, "device renamed");
+            if let Err(error) = self.datapath.rename(&endpoint.veth, &name) {
+                tracing::error!(endpoint = %endpoint.full_name(), %error, "cannot follow its device's new name");
+                continue;
+            }
+            self.endpoints.insert(Endpoint { veth: name, ..endpoint });
+            if let Err(error) = self.endpoints.save(self.ipam.cursor()) {
+                tracing::error!(%error, "cannot save the list of endpoints");
+            }
+        }
     }
 
     /// After the first change: map entries and routes as they should be.
@@ -45,7 +68,8 @@ impl State {
         Ok(())
     }
 
-    /// Marks an endpoint whose device is gone. Its name and addresses stay taken until it is deleted.
+    /// Marks an endpoint whose device is gone. Its name and addresses stay taken until it is deleted,
+    /// and so do its programs: should the device be there after all, they drop what it sends.
     pub fn fail_endpoint(&mut self, id: u32, reason: &str) {
         let Some(endpoint) = self.endpoints.by_id(id).cloned() else { return };
         if endpoint.failure.is_some() {
@@ -54,9 +78,6 @@ impl State {
         tracing::warn!(endpoint = %endpoint.full_name(), reason, "endpoint failed");
         if let Err(error) = self.maps.endpoints.remove(&endpoint.ifindex) {
             tracing::error!(endpoint = %endpoint.full_name(), %error, "cannot remove its map entry");
-        }
-        if let Err(error) = self.datapath.detach(&endpoint.veth) {
-            tracing::error!(endpoint = %endpoint.full_name(), %error, "cannot remove its links");
         }
         self.endpoints.set_failure(id, Some(reason.to_owned()));
     }
@@ -73,11 +94,19 @@ impl State {
     }
 }
 
+/// Whether `link` is the endpoint's device under another name. Between two runs there may have been
+/// a boot, after which only what stands on the device says whose it is.
+fn is_renamed(endpoint: &Endpoint, link: &Link, at_start: bool) -> bool {
+    link.index == endpoint.ifindex
+        && link.name != endpoint.veth
+        && (!at_start || link.alias == endpoint.alias())
+}
+
 /// The endpoint's device, if it is the one that was written down: indexes begin anew with a boot.
 pub fn device_of<'a>(endpoint: &Endpoint, links: &'a [Link]) -> Option<&'a Link> {
     links.iter().find(|link| {
         link.index == endpoint.ifindex
             && link.name == endpoint.veth
-            && (endpoint.adopted || link.alias.starts_with(ALIAS))
+            && (endpoint.adopted || link.alias == endpoint.alias())
     })
 }

@@ -30,7 +30,8 @@ impl State {
             let Some(compiled) = wanted.subjects.get(identity) else { continue };
             let policies = [&compiled.policy.ingress, &compiled.policy.egress];
             for ((_, direction), policy) in DIRECTIONS.into_iter().zip(policies) {
-                if let Some(text) = policy.as_ref().and_then(|policy| default_deny_text(&policy.default_deny)) {
+                if let Some(text) = policy.as_ref().and_then(|policy| default_deny_text(&policy.default_deny))
+                {
                     coming.default_deny.insert((*endpoint, direction), text.into());
                 }
             }
