@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use policy_engine::{
     compiled::L7Rules,
     documents::{Parsed, parse_value},
+    model::{HeaderMatch, Mismatch},
     test_file::Row,
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::oracle::Answer;
 
@@ -82,7 +83,7 @@ pub(crate) fn compare(file: &Value, cilium: &Answer, tektin: &Row) -> Option<Dif
     for (end, theirs, ours) in
         [("ingress", http, &tektin.ingress_l7), ("egress", http_egress, &tektin.egress_l7)]
     {
-        let theirs: BTreeSet<String> = theirs.into_iter().flatten().map(Value::to_string).collect();
+        let theirs: BTreeSet<String> = theirs.into_iter().flatten().map(normal).collect();
         let ours = ours.as_deref().map(request_rules).unwrap_or_default();
         if theirs != ours {
             let text = format!("{flow}: {end} requests: Cilium {theirs:?}, Tektin {ours:?}");
@@ -102,6 +103,44 @@ fn has_icmp_type_0(value: &Value) -> bool {
     }
 }
 
+/// A rule of Cilium's with its headers as Tektin keeps them: lower case, without a colon.
+fn normal(rule: &Value) -> String {
+    let mut rule = rule.clone();
+    for header in rule["headers"].as_array_mut().into_iter().flatten() {
+        let text = header.as_str().unwrap_or_default();
+        let (name, value) = text.split_once(' ').map_or((text, None), |(name, value)| (name, Some(value)));
+        *header = header_text(name.trim_end_matches(':'), value);
+    }
+    for header in rule["headerMatches"].as_array_mut().into_iter().flatten() {
+        header["name"] = Value::String(header["name"].as_str().unwrap_or_default().to_ascii_lowercase());
+    }
+    // `["headers"]` on a rule without any leaves a null behind.
+    if let Value::Object(fields) = &mut rule {
+        fields.retain(|_, field| !field.is_null());
+    }
+    rule.to_string()
+}
+
+fn header_text(name: &str, value: Option<&str>) -> Value {
+    let name = name.to_ascii_lowercase();
+    Value::String(value.map_or_else(|| name.clone(), |value| format!("{name} {value}")))
+}
+
+fn header_match(header: &HeaderMatch) -> Value {
+    let mut fields = json!({"name": header.name, "value": header.value});
+    let mismatch = match header.mismatch {
+        Mismatch::Deny => None,
+        Mismatch::Log => Some("LOG"),
+        Mismatch::Add => Some("ADD"),
+        Mismatch::Delete => Some("DELETE"),
+        Mismatch::Replace => Some("REPLACE"),
+    };
+    if let Some(mismatch) = mismatch {
+        fields["mismatch"] = Value::String(mismatch.to_owned());
+    }
+    fields
+}
+
 /// The rules as the oracle prints them; `{}` is any request. Empty where no rule is about HTTP.
 fn request_rules(l7: &L7Rules) -> BTreeSet<String> {
     let mut rules: BTreeSet<String> = l7
@@ -112,7 +151,18 @@ fn request_rules(l7: &L7Rules) -> BTreeSet<String> {
             let given = fields.into_iter().filter_map(|(name, value)| {
                 value.as_ref().map(|value| (name.to_owned(), Value::String(value.clone())))
             });
-            Value::Object(given.collect()).to_string()
+            let mut fields: Map<String, Value> = given.collect();
+            if !rule.headers.is_empty() {
+                let texts = rule.headers.iter().map(|(name, value)| header_text(name, value.as_deref()));
+                fields.insert("headers".to_owned(), texts.collect());
+            }
+            if !rule.header_matches.is_empty() {
+                fields.insert(
+                    "headerMatches".to_owned(),
+                    rule.header_matches.iter().map(header_match).collect(),
+                );
+            }
+            Value::Object(fields).to_string()
         })
         .collect();
     if l7.any.is_some() && !rules.is_empty() {
