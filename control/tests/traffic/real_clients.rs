@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    netlab::{LIMIT, Lab, Namespace, clients::url, process::Finished},
+    netlab::{LIMIT, Lab, Namespace, clients::url, eventually, process::Finished},
     policies::{cnp, documents, http_port, port},
     scripts::python,
 };
@@ -147,4 +147,23 @@ print([status.decode() for status in re.findall(rb'HTTP/1[.][01] ([0-9]+)', got)
     }
     assert!(!nginx.log().contains("/b"), "{}", nginx.log());
     assert_eq!(nginx.log().matches("GET /a").count(), 4, "{}", nginx.log());
+}
+
+#[test]
+fn a_clients_port_serves_again_at_once() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.nginx(&web.ns);
+    lab.apply(&cnp("web", "web", &format!("ingress: [{{{}}}]", http_port(80, "{path: /a}"))));
+    for ip in web.addresses() {
+        for _ in 0..3 {
+            let again = ["--local-port", "40404", "-H", "Connection: close"];
+            client.ns.expect_status(200, (ip, 80).into(), "/a", &again);
+            // The proxy closed first, so its side of the old connection lingers.
+            eventually("the proxy's side waits", || {
+                let waiting = lab.node.run("ss", &["-Htn", "state", "time-wait"]).stdout;
+                waiting.contains(":40404").then_some(())
+            });
+        }
+    }
 }
