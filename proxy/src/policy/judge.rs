@@ -133,10 +133,7 @@ impl Snapshot {
                         EndDecision::enforced(Action::Allow, http.ids.get(rule).copied().unwrap_or(0))
                     }
                     (HttpVerdict::Denied, Some(any)) => EndDecision::enforced(Action::Allow, *any),
-                    (HttpVerdict::Denied, None) => EndDecision {
-                        reason: "no HTTP rule matches the request",
-                        ..EndDecision::enforced(Action::Deny, *rule)
-                    },
+                    (HttpVerdict::Denied, None) => EndDecision::enforced(Action::Deny, *rule),
                 }
             }
         }

@@ -158,3 +158,11 @@ fn equal_rule_sets_are_compiled_once() {
     };
     assert!(Arc::ptr_eq(&rules(1), &rules(2)));
 }
+
+#[test]
+fn an_endpoint_that_nobody_told_of_is_denied_in_words() {
+    let steered = SteeredValue { src_endpoint: 9, ..SteeredValue::default() };
+    let judgement = Snapshot::default().judge(&steered, 80, Judging::Connection);
+    assert!(judgement.denies());
+    assert_eq!(judgement.reason(), "the proxy knows no policy of this endpoint");
+}
