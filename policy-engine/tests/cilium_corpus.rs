@@ -11,8 +11,8 @@ use std::{
 use policy_engine::{policy_set::Options, test_file};
 use serde::Deserialize;
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/policies/cilium-corpus")
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/policies").join(name)
 }
 
 /// A verdict that differs from Cilium's on purpose.
@@ -27,16 +27,38 @@ struct Difference {
     reason: String,
 }
 
+/// What a replay found: tests by verdict, and tests with a wanted difference by reason.
+struct Replayed {
+    files: usize,
+    same: BTreeMap<&'static str, usize>,
+    wanted: BTreeMap<String, usize>,
+}
+
 #[test]
-fn cilium_agrees() {
-    let differences = fs::read_to_string(folder().join("differences.jsonl")).unwrap();
+fn cilium_agrees_on_what_was_generated() {
+    let Replayed { files, same, wanted } = replay(&folder("cilium-corpus"));
+    assert!(wanted.keys().all(|reason| reason == "two-parsers"), "{wanted:?}");
+    assert!(files >= 300);
+    assert!(same.values().all(|count| *count > 500), "{same:?}");
+}
+
+#[test]
+fn cilium_agrees_on_what_was_written_by_hand() {
+    let Replayed { files, same, wanted } = replay(&folder("cilium-features"));
+    assert!(wanted.is_empty(), "{wanted:?}");
+    assert!(files >= 20);
+    assert!(same.values().all(|count| *count > 50), "{same:?}");
+}
+
+fn replay(folder: &Path) -> Replayed {
+    let differences = fs::read_to_string(folder.join("differences.jsonl")).unwrap();
     let mut differences: HashMap<(usize, usize), Difference> = differences
         .lines()
         .map(|line| serde_json::from_str::<Difference>(line).unwrap())
         .map(|difference| ((difference.line, difference.test), difference))
         .collect();
-    let files = fs::read_to_string(folder().join("files.jsonl")).unwrap();
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let files = fs::read_to_string(folder.join("files.jsonl")).unwrap();
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut wanted: BTreeMap<String, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     for (number, text) in files.lines().enumerate() {
@@ -61,7 +83,5 @@ fn cilium_agrees() {
     println!("{} files; same as Cilium: {counts:?}; wanted differences: {wanted:?}", files.lines().count());
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
     assert!(differences.is_empty(), "the table names tests that are not there");
-    assert!(wanted.keys().all(|reason| reason == "two-parsers"), "{wanted:?}");
-    assert!(files.lines().count() >= 300);
-    assert!(counts.values().all(|count| *count > 500), "{counts:?}");
+    Replayed { files: files.lines().count(), same: counts, wanted }
 }

@@ -62,7 +62,7 @@ const EGRESS: [&str; 10] = [
     "icmps",
 ];
 
-const IN_INGRESS: [(&str, &str); 8] = [
+const IN_INGRESS: [(&str, &str); 10] = [
     ("toEndpoints", "belongs to egress rules; in ingress write fromEndpoints"),
     ("toCIDR", "belongs to egress rules; in ingress write fromCIDR"),
     ("toCIDRSet", "belongs to egress rules; in ingress write fromCIDRSet"),
@@ -71,6 +71,8 @@ const IN_INGRESS: [(&str, &str); 8] = [
     ("toGroups", "belongs to egress rules; in ingress write fromGroups"),
     ("toFQDNs", "belongs to egress rules; ingress knows no DNS names"),
     ("toServices", "belongs to egress rules; ingress knows no services"),
+    ("fromFQDNs", "does not exist: ingress knows no DNS names; write fromCIDR or fromEntities"),
+    ("fromServices", "does not exist: ingress knows no services; write fromEndpoints"),
 ];
 const IN_EGRESS: [(&str, &str); 6] = [
     ("fromEndpoints", "belongs to ingress rules; in egress write toEndpoints"),
