@@ -158,9 +158,12 @@ pub fn parse(name: &str, text: &str) -> Result<Documents, AgentError> {
     for (parsed, value) in documents::parse_with_values(text) {
         match parsed {
             Parsed::Policy(document) => {
-                problems.extend(document.not_enforced.iter().map(|note| {
-                    format!("{name}: {} {}: not enforced yet: {}", document.id, note.path, note.text)
-                }));
+                problems.extend(
+                    document
+                        .not_enforced
+                        .iter()
+                        .map(|note| format!("{name}: {} {}: {}", document.id, note.path, note.text)),
+                );
                 let id = (*document.id).clone();
                 let value = value.unwrap_or_default();
                 let text = serde_norway::to_string(&value).unwrap_or_else(|_| value.to_string());
