@@ -56,9 +56,7 @@ fn refuse_private_mounts(pins: &Path) -> anyhow::Result<()> {
     const SYSTEM: &str = "/sys/fs/bpf";
     let has_bpffs = nix::sys::statfs::statfs(SYSTEM)
         .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC);
-    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    let (own, first) = (namespace("self"), namespace("1"));
-    if !pins.starts_with(SYSTEM) || has_bpffs || first.is_none() || own == first {
+    if !pins.starts_with(SYSTEM) || has_bpffs || !is_of_ip_netns_exec() {
         return Ok(());
     }
     bail!(
@@ -66,6 +64,17 @@ fn refuse_private_mounts(pins: &Path) -> anyhow::Result<()> {
          this process. `ip netns exec` does that: use nsenter --net=/run/netns/NAME, or --pin-dir on \
          another BPF file system"
     )
+}
+
+/// `ip netns exec` gives its sysfs the name of the network namespace.
+fn is_of_ip_netns_exec() -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let source = mounts.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (source, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (path == "/sys" && kind == "sysfs").then_some(source)
+    });
+    source.is_some_and(|name| name != "sysfs" && Path::new("/run/netns").join(name).exists())
 }
 
 /// Two agents in one namespace would take each other's devices, rules and addresses for their own.

@@ -4,6 +4,7 @@
 // A binary: nothing in it is reachable from outside, and "pub" says "for the other modules".
 #![allow(unreachable_pub)]
 
+mod agent_faults;
 mod clean;
 mod endpoints;
 mod exit_codes;

@@ -193,6 +193,11 @@ impl State {
             mac: endpoint.mac(),
             _pad: [0; 2],
         };
+        // The kernel may use the old entry's memory at once for the next one that is written, while a
+        // program still reads it: what is right stays untouched.
+        if self.maps.endpoints.get(&endpoint.ifindex)? == Some(value) {
+            return Ok(());
+        }
         Ok(self.maps.endpoints.insert(&endpoint.ifindex, &value)?)
     }
 }
