@@ -47,7 +47,7 @@ pub async fn cleanup(config: &AgentConfig) -> anyhow::Result<Vec<String>> {
     }
     Datapath::remove_all(&config.pin_dir).context("remove the pins")?;
     let documents = config.state_dir.join(policies::API_DIRECTORY);
-    removed.extend(remove_files(&documents, |name| policies::is_api_file(name))?);
+    removed.extend(remove_files(&documents, policies::is_api_file)?);
     removed.extend(remove_files(&config.state_dir, |name| STATE_FILES.contains(&name))?);
     removed.extend(remove_files(&config.run_dir, |name| RUN_FILES.contains(&name))?);
     drop(locks);
