@@ -5,7 +5,7 @@
 # Ctrl-C (or until standard input ends, where it is no terminal). Nothing is left behind.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-tektin=${TEKTIN:-$here/../../target/debug/tektin}
+tektin=$(realpath -m "${TEKTIN:-$here/../../target/debug/tektin}")
 PATH=$PATH:/usr/sbin:/sbin
 [ "$(id -u)" = 0 ] || { echo "demo: needs root (network namespaces, eBPF)" >&2; exit 1; }
 [ -x "$tektin" ] || { echo "demo: $tektin is not built: run 'make demo'" >&2; exit 1; }
