@@ -19,7 +19,7 @@ step=0
 say() { step=$((step + 1)); printf '\033[1m[%d/6]\033[0m %s\n' $step "$*"; }
 
 cleanup() {
-  trap - EXIT INT TERM
+  trap - EXIT; trap '' INT TERM HUP
   set +e
   printf '\ncleaning up … '
   [ -n "${watcher:-}" ] && kill "$watcher" 2>/dev/null
@@ -36,7 +36,7 @@ cleanup() {
   echo done
 }
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
 
 say "network namespaces: a node, three workloads, an outside host"
 for n in node shop frontend guest outside; do ip netns add $id-$n; ip -n $id-$n link set lo up; done
