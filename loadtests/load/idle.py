@@ -34,9 +34,12 @@ def hold(host: str, port: int, path: str, count: int) -> None:
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
     connections = []
     for _ in range(count):
-        connection = socket.create_connection((host, port), timeout=10)
-        connection.sendall(request)
-        answer = connection.recv(4096)
+        try:
+            connection = socket.create_connection((host, port), timeout=10)
+            connection.sendall(request)
+            answer = connection.recv(4096)
+        except OSError as error:
+            sys.exit(f"connection {len(connections) + 1}: {error}")
         if not answer.startswith(b"HTTP/1.1 200"):
             sys.exit(f"connection {len(connections) + 1}: {answer[:60]!r}")
         connections.append(connection)

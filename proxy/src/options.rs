@@ -70,7 +70,7 @@ impl Default for Limits {
             drain_octets: 64 << 10,
             tunnel_idle_time: Duration::from_secs(3600),
             connections_per_thread: 20_000,
-            connections_per_source: 5_000,
+            connections_per_source: 15_000,
             streams: 256,
             records: 65_536,
         }
