@@ -23,6 +23,11 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn all_published_examples_parse() {
+    // Only a checkout without them beside it may go without; CI has them.
+    if !Path::new(EXAMPLES).is_dir() && std::env::var_os("CI").is_none() {
+        eprintln!("skipped: the published examples are not at {EXAMPLES}");
+        return;
+    }
     let mut found = Vec::new();
     files(Path::new(EXAMPLES), &mut found);
     found.sort();
