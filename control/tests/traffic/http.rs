@@ -322,6 +322,33 @@ fn proxied_connections_end_at_all_ends() {
     }
     let counters = lab.json(&["status"])["counters"].clone();
     for reason in ["drop_not_from_proxy", "drop_proxied_no_socket"] {
-        assert_eq!(counters[reason].as_u64().unwrap_or(0), 0, "{counters:#}");
+        assert_eq!(
+            counters[reason].as_u64().unwrap_or(0),
+            0,
+            "{counters:#}\n{}",
+            lab.tektin(&["observe", "--last", "200", "--verdict", "dropped", "--output", "json"]).stdout
+        );
     }
+}
+
+#[test]
+fn a_connection_that_is_cut_leaves_no_drops() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.serve(&web.ns, &["http:80"]);
+    lab.apply(&cnp("web", "web", &format!("ingress: [{{{}}}]", http_port(80, "{path: /big/.*}"))));
+    for to in web.at(80) {
+        for _ in 0..5 {
+            let mut stream = client.ns.connect(to, LIMIT).expect("a connection");
+            stream.write_all(b"GET /big/25165824 HTTP/1.1\r\nHost: web\r\n\r\n").expect("sent");
+            // Closed with octets unread and more on their way: a reset for each of them.
+            stream.read_exact(&mut [0; 4096]).expect("the first octets");
+        }
+    }
+    eventually("both sides are gone", || {
+        let open = [&web.ns, &lab.node].map(|ns| ns.run("ss", &["-Htn", "state", "established"]).stdout);
+        open.iter().all(|lines| lines.trim().is_empty()).then_some(())
+    });
+    let counters = lab.json(&["status"])["counters"].clone();
+    assert_eq!(counters["drop_proxied_no_socket"], 0, "{counters:#}");
 }

@@ -78,7 +78,7 @@ fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
                 return Action::PASS;
             }
             Standing::Proxied => {
-                if let Some(action) = proxied(run, &area.packet, direction) {
+                if let Some(action) = proxied(run, &area.packet, direction, entry.flags) {
                     if !action.passes() {
                         // For the event: whose flow this is.
                         area.entry = *entry;
@@ -139,9 +139,9 @@ fn standing_of(
     }
 }
 
-/// A packet of a proxied flow. `None`: a SYN that has no socket.
+/// A packet of a proxied flow whose entry has `flags`. `None`: a SYN that has no socket.
 #[inline(always)]
-fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction) -> Option<Action> {
+fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction, flags: u8) -> Option<Action> {
     if run.hook == hook::TO_WORKLOAD {
         return Some(match run.skb.owner() {
             // Partial: what a half-open or a TIME_WAIT connection of the proxy answers. Forwarded
@@ -162,6 +162,8 @@ fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction) -> Option<Actio
             Some(Action::drop(DropReason(drop::FRAGMENT_OF_STEERED)))
         }
         Delivery::NoSocket | Delivery::Waiting if packet.opens_connection() => None,
+        // What is still on its way when one end has reset the connection, or says so once more.
+        Delivery::NoSocket | Delivery::Waiting if flags & ct_flag::CLOSING != 0 => Some(Action::IGNORE),
         Delivery::NoSocket | Delivery::Waiting => Some(Action::drop(DropReason(drop::PROXIED_NO_SOCKET))),
     }
 }
@@ -207,7 +209,7 @@ fn again(
     }
     match after {
         Standing::Drop(reason) => Action::drop_reported(reason),
-        Standing::Proxied => match proxied(run, &area.packet, direction) {
+        Standing::Proxied => match proxied(run, &area.packet, direction, area.entry.flags) {
             Some(action) => action,
             None => Action::drop(DropReason(drop::PROXIED_NO_SOCKET)),
         },
