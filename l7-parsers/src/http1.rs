@@ -2,15 +2,21 @@
 //! sees them: general parsers repair or normalise away exactly what request smuggling lives on.
 //!
 //! [`Scanner`] follows a connection's byte stream from request to request. It reads heads, chunk
-//! framing and trailers; counted bodies it only counts.
+//! framing and trailers; counted bodies it only counts. [`ResponseScan`] and [`Body`] do the same for
+//! what a server answers.
 
+mod body;
 mod chunked;
 mod fields;
 mod head;
+mod response;
 mod scanner;
 mod target;
 
-pub use head::{Framing, Head, Version};
+pub use body::{Body, Part};
+pub use fields::{Field, trailers};
+pub use head::{Framing, Head, RequestParts, Version};
+pub use response::{ResponseFraming, ResponseHead, ResponseScan};
 pub use scanner::{Scanner, Step};
 pub use target::Target;
 
@@ -104,6 +110,8 @@ pub enum Refusal {
     TooManyFields,
     #[error("chunk size line too long")]
     ChunkLineTooLong,
+    #[error("malformed status line")]
+    InvalidStatusLine,
 }
 
 impl Refusal {

@@ -105,7 +105,10 @@ impl Guard {
                     self.head_began = None;
                     self.in_body = true;
                 }
-                Step::Body { octets } | Step::Opaque { octets } => scan.pass += octets,
+                Step::Body { octets }
+                | Step::Framing { octets }
+                | Step::Trailers { octets }
+                | Step::Opaque { octets } => scan.pass += octets,
                 Step::Skip { octets } => {
                     scan.skip = octets;
                     return scan;

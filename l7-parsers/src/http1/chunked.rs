@@ -34,37 +34,47 @@ pub(super) enum Quoted {
     Escaped,
 }
 
-/// The last chunk's line has ended: the trailer section follows.
-pub(super) struct LastChunk;
+/// What the consumed octets were.
+pub(super) enum Progress {
+    Data {
+        octets: usize,
+    },
+    Framing {
+        octets: usize,
+    },
+    /// Framing, up to the end of the last chunk's line: the trailer section follows.
+    LastChunk {
+        octets: usize,
+    },
+}
+
+/// The last chunk's line has ended.
+struct LastChunk;
 
 impl Chunked {
     pub(super) const START: Self = Self::Size { size: 0, digits: 0, line: 0 };
 
-    /// Consumes octets up to the end of `input` or of the last chunk's line. Returns how many were
-    /// consumed, also with a refusal: those before the offending octet.
-    pub(super) fn advance(
-        &mut self,
-        input: &[u8],
-        limits: &Limits,
-    ) -> (usize, Result<Option<LastChunk>, Refusal>) {
-        let mut at = 0;
-        while at < input.len() {
-            if let Self::Data { left } = self {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len() - at);
-                at += taken;
-                *left -= taken as u64;
-                if *left == 0 {
-                    *self = Self::DataCr;
-                }
-                continue;
+    /// Consumes octets of `input`, which is not empty: those of one chunk's data or those of the
+    /// framing before it. A refusal comes only for the first octet: those before it are consumed first.
+    pub(super) fn advance(&mut self, input: &[u8], limits: &Limits) -> Result<Progress, Refusal> {
+        if let Self::Data { left } = self {
+            let octets = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+            *left -= octets as u64;
+            if *left == 0 {
+                *self = Self::DataCr;
             }
-            match self.octet(input[at], limits) {
-                Ok(None) => at += 1,
-                Ok(Some(last)) => return (at + 1, Ok(Some(last))),
-                Err(refusal) => return (at, Err(refusal)),
+            return Ok(Progress::Data { octets });
+        }
+        let mut octets = 0;
+        while octets < input.len() && !matches!(self, Self::Data { .. }) {
+            match self.octet(input[octets], limits) {
+                Ok(None) => octets += 1,
+                Ok(Some(LastChunk)) => return Ok(Progress::LastChunk { octets: octets + 1 }),
+                Err(refusal) if octets == 0 => return Err(refusal),
+                Err(_) => break,
             }
         }
-        (at, Ok(None))
+        Ok(Progress::Framing { octets })
     }
 
     fn octet(&mut self, octet: u8, limits: &Limits) -> Result<Option<LastChunk>, Refusal> {

@@ -6,6 +6,7 @@ use super::{Limits, Refusal};
 ///
 /// `scanned` is how far earlier calls came with the same input's beginning. A section ends after
 /// its first empty line.
+#[derive(Debug)]
 pub(super) struct SectionScan {
     scanned: usize,
     line_start: usize,
@@ -49,6 +50,31 @@ impl SectionScan {
         }
         Ok(None)
     }
+}
+
+/// A field of a head or of a trailer section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// As it was written; a token.
+    pub name: &'a str,
+    /// Without the white space around it.
+    pub value: &'a [u8],
+}
+
+/// The fields of a trailer section that [`super::Body`] has accepted.
+pub fn trailers(section: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    lines(section).filter_map(field)
+}
+
+/// The fields of a head that a scan has accepted.
+pub(super) fn of_head(head: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    lines(head).skip(1).filter_map(field)
+}
+
+/// Always `Some` for a line that was accepted.
+fn field(line: &[u8]) -> Option<Field<'_>> {
+    let (name, value) = split(line).ok()?;
+    Some(Field { name: std::str::from_utf8(name).ok()?, value })
 }
 
 /// The lines of a complete section, without their CRLF and without the empty one at the end.

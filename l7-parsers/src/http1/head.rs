@@ -54,6 +54,29 @@ impl Head {
     }
 }
 
+/// A head that the scanner has accepted, read again for its parts.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestParts<'a> {
+    pub method: &'a str,
+    pub target: Target<'a>,
+    head: &'a [u8],
+}
+
+impl<'a> RequestParts<'a> {
+    /// `None`: no scanner has accepted these octets.
+    #[must_use]
+    pub fn read(head: &'a [u8]) -> Option<Self> {
+        let (method, target, _) = request_line(fields::lines(head).next()?).ok()?;
+        let target = Target::parse(method, target).ok()?;
+        Some(Self { method: std::str::from_utf8(method).ok()?, target, head })
+    }
+
+    /// In the order in which they came.
+    pub fn fields(&self) -> impl Iterator<Item = fields::Field<'a>> + use<'a> {
+        fields::of_head(self.head)
+    }
+}
+
 fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], Version), Refusal> {
     let mut parts = line.split(|octet| *octet == b' ');
     let method = parts.next().unwrap_or_default();
@@ -156,7 +179,7 @@ fn once<T>(slot: &mut Option<T>, value: T, several: Refusal) -> Result<(), Refus
 }
 
 /// A single number, in the one way to write it: no list, sign, space or leading zero.
-fn length(value: &[u8]) -> Result<u64, Refusal> {
+pub(super) fn length(value: &[u8]) -> Result<u64, Refusal> {
     let canonical =
         !value.is_empty() && value.iter().all(u8::is_ascii_digit) && (value == b"0" || value[0] != b'0');
     if !canonical {

@@ -1,6 +1,6 @@
 //! The byte stream of a connection, request after request.
 
-use super::{Framing, Head, Limits, Refusal, chunked::Chunked, fields, fields::SectionScan};
+use super::{Body, Head, Limits, Part, Refusal, fields::SectionScan};
 
 /// Follows the octets that a client sends.
 ///
@@ -18,16 +18,8 @@ enum State {
     },
     Head(SectionScan),
     /// `may_switch` of the head is kept until the body has ended.
-    Length {
-        left: u64,
-        may_switch: bool,
-    },
-    Chunked {
-        framing: Chunked,
-        may_switch: bool,
-    },
-    Trailers {
-        scan: SectionScan,
+    Body {
+        body: Body,
         may_switch: bool,
     },
     /// The request is complete; whether the stream goes on as HTTP is the server's to say.
@@ -46,8 +38,12 @@ pub enum Step {
     Skip { octets: usize },
     /// A whole head of `octets` octets.
     Head { octets: usize, head: Head },
-    /// Octets of the current request's body and its framing.
+    /// Octets of the current request's body.
     Body { octets: usize },
+    /// Octets that frame it: chunk sizes, extensions and line ends.
+    Framing { octets: usize },
+    /// The trailer section behind its last chunk, with the empty line.
+    Trailers { octets: usize },
     /// The last head may end HTTP on this stream: [`Scanner::go_on`] or [`Scanner::switch`] first.
     Undecided,
     /// The stream is not HTTP any more.
@@ -127,53 +123,32 @@ impl Scanner {
             State::Head(scan) => {
                 let Some(octets) = scan.advance(input, &self.limits)? else { return Ok(Step::More) };
                 let head = Head::parse(&input[..octets], &self.limits)?;
-                self.state = match head.framing {
-                    Framing::Length(0) => after_body(head.may_switch),
-                    Framing::Length(left) => State::Length { left, may_switch: head.may_switch },
-                    Framing::Chunked => {
-                        State::Chunked { framing: Chunked::START, may_switch: head.may_switch }
-                    }
-                };
+                self.state = after(Body::new(head.framing), head.may_switch);
                 Ok(Step::Head { octets, head })
             }
-            State::Length { .. } | State::Chunked { .. } if input.is_empty() => Ok(Step::More),
-            State::Length { left, may_switch } => {
-                let octets = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                *left -= octets as u64;
-                if *left == 0 {
-                    self.state = after_body(*may_switch);
+            State::Body { body, may_switch } => {
+                let step = match body.advance(input, &self.limits)? {
+                    Part::More => Step::More,
+                    Part::Content { octets } => Step::Body { octets },
+                    Part::Framing { octets } => Step::Framing { octets },
+                    Part::Trailers { octets } => Step::Trailers { octets },
+                };
+                if body.is_complete() {
+                    self.state = if *may_switch { State::Undecided } else { State::Start { blank: false } };
                 }
-                Ok(Step::Body { octets })
-            }
-            State::Chunked { framing, may_switch } => {
-                let (octets, result) = framing.advance(input, &self.limits);
-                match result {
-                    // What came before the offending octet is as good as it would have been alone.
-                    Err(refusal) if octets > 0 => {
-                        self.state = State::Refused(refusal);
-                        Ok(Step::Body { octets })
-                    }
-                    Err(refusal) => Err(refusal),
-                    Ok(None) => Ok(Step::Body { octets }),
-                    Ok(Some(_)) => {
-                        self.state = State::Trailers { scan: SectionScan::new(), may_switch: *may_switch };
-                        Ok(Step::Body { octets })
-                    }
-                }
-            }
-            State::Trailers { scan, may_switch } => {
-                let Some(octets) = scan.advance(input, &self.limits)? else { return Ok(Step::More) };
-                fields::check_trailers(&input[..octets])?;
-                self.state = after_body(*may_switch);
-                Ok(Step::Body { octets })
+                Ok(step)
             }
             State::Start { .. } => Ok(Step::More),
         }
     }
 }
 
-fn after_body(may_switch: bool) -> State {
-    if may_switch { State::Undecided } else { State::Start { blank: false } }
+fn after(body: Body, may_switch: bool) -> State {
+    match (body.is_complete(), may_switch) {
+        (false, may_switch) => State::Body { body, may_switch },
+        (true, true) => State::Undecided,
+        (true, false) => State::Start { blank: false },
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ fn run(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Head>, Option<Refusal>) {
                     heads.push(head);
                     octets
                 }
-                Step::Body { octets } | Step::Opaque { octets } => octets,
+                Step::Body { octets }
+                | Step::Framing { octets }
+                | Step::Trailers { octets }
+                | Step::Opaque { octets } => octets,
                 Step::Undecided => {
                     scanner.go_on();
                     continue;
