@@ -3,7 +3,7 @@ CARGO ?= cargo
 ROUNDS ?= 5
 SECONDS ?= 6
 
-.PHONY: help build demo test bench lint fmt clean
+.PHONY: help build demo test bench fuzz lint fmt clean
 
 help:            ## this text
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ bench:           ## against nothing, Envoy, HAProxy, nginx (root; ROUNDS=5 SECON
 	./bootstrap.sh bench
 	$(CARGO) build --release
 	python3 loadtests/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick)
+
+fuzz:            ## every parser against hostile bytes (SECONDS=60 a target, TARGET=one, SANITIZER=address, MINIMISE=1)
+	./bootstrap.sh fuzz
+	python3 fuzz/run.py $(if $(filter command\ line environment,$(origin SECONDS)),--seconds $(SECONDS)) \
+		$(if $(TARGET),--target $(TARGET)) $(if $(SANITIZER),--sanitizer $(SANITIZER)) $(if $(MINIMISE),--minimise)
 
 lint:            ## formatting, clippy, dependency rules
 	./bootstrap.sh lint

