@@ -69,7 +69,10 @@ pub(crate) fn scan(data: &[u8], limits: Limits, mut next: impl FnMut(usize) -> u
                 passage.heads.push((at, head, octets));
                 octets
             }
-            Step::Body { octets } | Step::Opaque { octets } => octets,
+            Step::Body { octets }
+            | Step::Framing { octets }
+            | Step::Trailers { octets }
+            | Step::Opaque { octets } => octets,
             Step::Skip { octets } => {
                 passage.skipped += octets;
                 octets
