@@ -18,7 +18,8 @@ RESULTS = HERE / "RESULTS.md"
 TRIPLE = f"{os.uname().machine}-unknown-linux-gnu"
 TARGET_DIR = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target")).resolve() / "fuzz"
 # What a target reads is longer than this at most; 0: libFuzzer finds out by itself.
-LONGEST = {"path": 256, "authority": 128, "packet": 256, "antispoof": 160, "chunked": 512, "http1": 1024}
+LONGEST = {"path": 256, "authority": 128, "packet": 256, "antispoof": 160, "chunked": 512, "http1": 1024,
+           "documents": 2048, "engines": 512, "http_rules": 384}
 
 
 @dataclasses.dataclass
@@ -72,6 +73,8 @@ def fuzz(name, sanitizer, seconds, row):
     findings.mkdir(parents=True, exist_ok=True)
     options = [f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=10", "-rss_limit_mb=2048"]
     options += [f"-artifact_prefix={findings}/"] + ([f"-max_len={LONGEST[name]}"] if name in LONGEST else [])
+    dictionary = HERE / "dictionaries" / f"{name}.txt"
+    options += [f"-dict={dictionary}"] if dictionary.exists() else []
     begun = time.monotonic()
     run = subprocess.run(
         [program(name, sanitizer), *options, str(found), *map(str, given)],

@@ -8,7 +8,11 @@ pub mod antispoof;
 pub mod authority;
 pub mod chunked;
 pub mod cut;
+pub mod documents;
+pub mod draw;
+pub mod engines;
 pub mod http1;
+pub mod http_rules;
 pub mod packet;
 pub mod path;
 
@@ -20,7 +24,10 @@ pub const TARGETS: &[Target] = &[
     ("antispoof", antispoof::run),
     ("authority", authority::run),
     ("chunked", chunked::run),
+    ("documents", documents::run),
+    ("engines", engines::run),
     ("http1", http1::run),
+    ("http_rules", http_rules::run),
     ("packet", packet::run),
     ("path", path::run),
 ];
