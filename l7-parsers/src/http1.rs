@@ -66,6 +66,8 @@ pub enum Refusal {
     ObsFold,
     #[error("invalid header name")]
     InvalidFieldName,
+    #[error("header name that some servers take for one of framing")]
+    FramingAlias,
     #[error("space before the colon of a header")]
     SpaceBeforeColon,
     #[error("header line without a colon")]

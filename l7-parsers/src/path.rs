@@ -31,6 +31,9 @@ pub enum PathError {
     /// `..;x`: some servers take it for a dot segment, others for a name.
     #[error("dot segment with a parameter")]
     DotSegmentParameter,
+    /// `%252e%252e`, `x%252f..`: a dot segment to who decodes more often than once.
+    #[error("dot segment under several encodings")]
+    HiddenDotSegment,
 }
 
 /// Normal form of `path[?query]`. Borrows where the input is normal already, the usual case.
@@ -145,9 +148,7 @@ fn remove_dots(path: &str) -> Result<String, PathError> {
             "" | "." => {}
             ".." => out.truncate(out.rfind('/').unwrap_or(0)),
             name => {
-                if matches!(name.split_once(';'), Some(("." | "..", _))) {
-                    return Err(PathError::DotSegmentParameter);
-                }
+                check_hidden_dots(name)?;
                 out.push('/');
                 out.push_str(name);
                 continue;
@@ -159,6 +160,50 @@ fn remove_dots(path: &str) -> Result<String, PathError> {
         }
     }
     Ok(out)
+}
+
+/// Refuses a segment in which a server finds a dot segment that takes parameters off, or that decodes
+/// what a server before it had decoded already.
+fn check_hidden_dots(segment: &str) -> Result<(), PathError> {
+    // More decodings than three in a row nobody does; and each costs a pass.
+    const DECODINGS: usize = 3;
+    if !segment.contains(['%', ';']) {
+        return Ok(());
+    }
+    let mut octets = segment.as_bytes().to_vec();
+    for decoding in 1..=DECODINGS {
+        let before = octets.len();
+        octets = decode(&octets);
+        let mut names = octets.split(|octet| matches!(octet, b'/' | b'\\'));
+        if names.any(|name| matches!(name.split(|octet| *octet == b';').next(), Some(b"." | b".."))) {
+            return Err(match decoding {
+                1 => PathError::DotSegmentParameter,
+                _ => PathError::HiddenDotSegment,
+            });
+        }
+        if octets.len() == before {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// All percent encodings; what only looks like one stays.
+fn decode(octets: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(octets.len());
+    let mut rest = octets;
+    while let Some((&octet, behind)) = rest.split_first() {
+        rest = behind;
+        if let (b'%', [high, low, after @ ..]) = (octet, behind)
+            && let (Ok(high), Ok(low)) = (hex(*high), hex(*low))
+        {
+            out.push(high << 4 | low);
+            rest = after;
+        } else {
+            out.push(octet);
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -82,7 +82,12 @@ impl Body for RequestBody {
             ready!(waiting.poll(cx));
             self.waiting = None;
         }
-        Pin::new(&mut self.inner).poll_frame(cx)
+        match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            // They come after the verdict: a server that takes them for headers would see what no
+            // rule was asked about.
+            Some(Ok(frame)) if frame.is_trailers() => Poll::Ready(None),
+            frame => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

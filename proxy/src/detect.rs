@@ -37,6 +37,8 @@ pub enum DetectError {
     Silent,
     #[error("closed before a request")]
     Closed,
+    #[error("request cut off")]
+    CutOff,
     #[error("broken connection: {0}")]
     Broken(#[source] io::Error),
 }
@@ -54,7 +56,8 @@ impl Captured {
             let result = match tokio::time::timeout(time, self.stream.read_buf(&mut read)).await {
                 Err(_) => Err(DetectError::Silent),
                 Ok(Err(error)) => Err(DetectError::Broken(error)),
-                Ok(Ok(0)) => Err(DetectError::Closed),
+                Ok(Ok(0)) if read.is_empty() => Err(DetectError::Closed),
+                Ok(Ok(0)) => Err(DetectError::CutOff),
                 Ok(Ok(_)) => protocol_of(&read),
             };
             match result {

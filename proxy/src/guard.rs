@@ -195,7 +195,8 @@ impl Guard {
                     continue;
                 }
                 if buf.filled().len() == before {
-                    return Poll::Ready(Ok(()));
+                    self.end_of_stream();
+                    continue;
                 }
                 self.last_octet = Instant::now();
                 if self.judge_read(buf, before) > 0 {
@@ -207,7 +208,7 @@ impl Guard {
                     continue;
                 };
                 if octets == 0 {
-                    self.ended = Some(if self.in_body { End::Broken } else { End::Quiet });
+                    self.end_of_stream();
                 }
                 self.last_octet = Instant::now();
             }
@@ -237,6 +238,15 @@ impl Guard {
         let octets = buf.filled().len();
         self.held.truncate(before + octets);
         result.map_ok(|()| octets)
+    }
+
+    /// The client has closed its side.
+    fn end_of_stream(&mut self) {
+        if self.in_body || self.scanner.in_head() {
+            self.refuse(Refused::CutOff);
+        } else {
+            self.ended = Some(End::Quiet);
+        }
     }
 
     /// Ready when time is up, with the consequence in `ended`.

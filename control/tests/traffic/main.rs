@@ -19,6 +19,7 @@ mod policies;
 mod policy_input;
 mod real_clients;
 mod scripts;
+mod smuggling;
 mod spoofing;
 mod table;
 mod why;

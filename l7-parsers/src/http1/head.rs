@@ -133,6 +133,9 @@ impl<'a> Seen<'a> {
                 }
                 self.chunked = true;
             }
+            // Where names become variables, `_` and `-` are one.
+            14 if name.eq_ignore_ascii_case(b"content_length") => return Err(Refusal::FramingAlias),
+            17 if name.eq_ignore_ascii_case(b"transfer_encoding") => return Err(Refusal::FramingAlias),
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             6 if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(Refusal::UnsupportedExpectation);

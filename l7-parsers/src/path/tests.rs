@@ -21,7 +21,8 @@ fn normal_forms() {
         ("/a/%2e%2E/b", "/b"),
         ("/.%2e/b", "/b"),
         ("/a%3ab%3Fc", "/a%3Ab%3Fc"),
-        ("/%252e%252e/x", "/%252e%252e/x"),
+        ("/%252e%252ex/a%252Fb", "/%252e%252ex/a%252Fb"),
+        ("/100%25/a%25zz", "/100%25/a%25zz"),
         ("/%c3%a9", "/%C3%A9"),
         ("/a;x=1/b;y", "/a;x=1/b;y"),
         ("/...", "/..."),
@@ -69,6 +70,11 @@ fn refusals() {
         ("/a/..;/b", PathError::DotSegmentParameter),
         ("/a/%2e%2e;x/b", PathError::DotSegmentParameter),
         ("/a/.;x", PathError::DotSegmentParameter),
+        ("/a/..%3b/b", PathError::DotSegmentParameter),
+        ("/a/%252e%252e/b", PathError::HiddenDotSegment),
+        ("/a/.%252e;x/b", PathError::HiddenDotSegment),
+        ("/a/b%252f..%255cc", PathError::HiddenDotSegment),
+        ("/a/%25252e", PathError::HiddenDotSegment),
     ] {
         assert_eq!(normalize(input), Err(error), "{input}");
     }
@@ -77,6 +83,12 @@ fn refusals() {
 #[test]
 fn a_normal_path_costs_no_allocation() {
     assert!(matches!(normalize("/api/v1/pods?watch=1"), Ok(Cow::Borrowed(_))));
+}
+
+#[test]
+fn a_hostile_path_costs_few_passes() {
+    let nested = format!("/%{}2e", "25".repeat(30_000));
+    assert_eq!(normalize(&nested).as_deref(), Ok(&*nested));
 }
 
 proptest! {

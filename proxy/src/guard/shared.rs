@@ -43,6 +43,9 @@ pub(crate) enum Refused {
     HeadTime,
     #[error("request body stalled")]
     Stalled,
+    /// The client has ended its side in the middle of one.
+    #[error("request cut off")]
+    CutOff,
 }
 
 impl Refused {
@@ -51,6 +54,7 @@ impl Refused {
             Self::Malformed(refusal) => {
                 StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST)
             }
+            Self::CutOff => StatusCode::BAD_REQUEST,
             Self::HeadTime | Self::Stalled => StatusCode::REQUEST_TIMEOUT,
         }
     }

@@ -32,6 +32,8 @@ pub(super) fn clean_request(headers: &mut HeaderMap, version: Version) -> Switch
     headers.remove(header::UPGRADE);
     headers.remove(HTTP2_SETTINGS);
     headers.remove(header::TE);
+    // Trailers come after the verdict, so they end here, and with them their announcement.
+    headers.remove(header::TRAILER);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }

@@ -12,7 +12,7 @@ use tokio::{
 use crate::harness::*;
 
 #[test]
-fn chunked_request_with_trailers() {
+fn trailers_of_a_request_end_at_the_proxy() {
     run(async {
         let backend = Backend::start(OK).await;
         let proxy = Proxy::start(backend.address, public_only()).await;
@@ -23,15 +23,12 @@ fn chunked_request_with_trailers() {
                  4;ext=1\r\nabcd\r\n2\r\nef\r\n0\r\nX-Sum: 9\r\n\r\n",
             )
             .await;
-        // This backend looks for an end without trailers; what it saw is the point.
-        while !backend.saw().ends_with("\r\n\r\n") || !backend.saw().contains("x-sum: 9") {
-            sleep(Duration::from_millis(5)).await;
-        }
+        assert_eq!(client.status().await, 200);
         let saw = backend.saw();
         assert!(saw.contains("transfer-encoding: chunked\r\n"), "{saw}");
-        assert!(!saw.contains("ext"), "{saw}");
+        assert!(!saw.contains("ext") && !saw.contains("railer") && !saw.contains("sum"), "{saw}");
         let body = saw.split_once("\r\n\r\n").unwrap().1;
-        assert_eq!(body, "4\r\nabcd\r\n2\r\nef\r\n0\r\nx-sum: 9\r\n\r\n");
+        assert_eq!(body, "4\r\nabcd\r\n2\r\nef\r\n0\r\n\r\n");
     });
 }
 

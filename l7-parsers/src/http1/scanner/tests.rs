@@ -74,7 +74,7 @@ fn an_empty_line_before_a_request_is_dropped_once() {
 fn refused_heads() {
     use Refusal::*;
     // A line each, put between a good request line and the end of the head.
-    let lines: [(&str, Refusal); 37] = [
+    let lines: [(&str, Refusal); 39] = [
         ("Host: a\nX: y", BareLf),
         ("Host: a\rX: y", BareCr),
         ("Host: a\r\r", BareCr),
@@ -104,6 +104,8 @@ fn refused_heads() {
         ("Content-Length: 1 1", InvalidLength),
         ("Content-Length:", InvalidLength),
         ("Content-Length: 9223372036854775808", InvalidLength),
+        ("Content_Length: 1", FramingAlias),
+        ("Host: a\r\nContent-Length: 1\r\ntransfer_encoding: chunked", FramingAlias),
         ("Host: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked", LengthAndEncoding),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", SeveralEncodings),
         ("Transfer-Encoding: gzip, chunked", UnsupportedEncoding),
