@@ -52,7 +52,7 @@ impl Stage {
     pub fn address(&self) -> IpAddr {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let [high, low] = number.to_be_bytes();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             [198, 19, high, low].into()
         } else {
             [0x2001, 0xdb8, 0x19, 0, 0, 0, 0, number].into()

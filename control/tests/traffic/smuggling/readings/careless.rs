@@ -126,7 +126,7 @@ impl Octets<'_> {
         };
         let chunked = values("transfer-encoding").any(|value| value.to_lowercase().contains("chunked"));
         let length = if self.mood.last_length {
-            values("content-length").last()
+            values("content-length").next_back()
         } else {
             values("content-length").next()
         };
