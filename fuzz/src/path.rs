@@ -44,7 +44,7 @@ fn plainly(text: &str) -> Option<String> {
     let segments: Vec<String> = path.strip_prefix('/')?.split('/').map(segment).collect::<Option<_>>()?;
     let whole: Vec<u8> = path.bytes().collect();
     String::from_utf8(meaning(&whole)).ok()?;
-    if segments.iter().any(|segment| segment.starts_with(".;") || segment.starts_with("..;")) {
+    if segments.iter().any(|segment| hides_dots(segment)) {
         return None;
     }
     let mut folders: Vec<&str> = Vec::new();
@@ -64,6 +64,19 @@ fn plainly(text: &str) -> Option<String> {
         normal.push_str(query);
     }
     Some(normal)
+}
+
+/// Whether a segment that is none itself means a dot segment to who decodes it up to three times and
+/// takes parameters off.
+fn hides_dots(segment: &str) -> bool {
+    let is_dots = |name: &[u8]| matches!(name, b"." | b"..");
+    let mut octets = segment.as_bytes().to_vec();
+    !is_dots(&octets)
+        && (0..3).any(|_| {
+            octets = meaning(&octets);
+            let text: Vec<u8> = octets.iter().map(|o| if *o == b'\\' { b'/' } else { *o }).collect();
+            text.split(|o| *o == b'/').any(|name| is_dots(name.split(|o| *o == b';').next().unwrap_or(name)))
+        })
 }
 
 /// A segment with its unreserved characters decoded; `None` where it has what no segment may have.
@@ -94,7 +107,8 @@ fn meaning(path: &[u8]) -> Vec<u8> {
     let mut rest = path;
     while let Some((&octet, after)) = rest.split_first() {
         let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| octet == b'%') {
+        let digits = digits.filter(|digits| octet == b'%' && digits.bytes().all(|o| o.is_ascii_hexdigit()));
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(decoded) => (out.push(decoded), rest = &after[2..]).1,
             None => (out.push(octet), rest = after).1,
         }
