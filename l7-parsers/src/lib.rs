@@ -6,4 +6,5 @@
 
 pub mod authority;
 pub mod http1;
+pub mod kafka;
 pub mod path;

@@ -1,0 +1,115 @@
+//! The broker's answer and the denied entries, put together in the order of the client's request.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::{schema::Layout, topics::TopicId, value::Value};
+
+/// What an entry is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Name(Bytes),
+    Id(TopicId),
+}
+
+impl Key {
+    /// The name, or the id where there is no name.
+    pub(super) fn of(entry: &Value, layout: Option<&Layout>) -> Self {
+        let Some(layout) = layout else {
+            return Self::Name(match entry {
+                Value::Text(text) => text.clone(),
+                _ => Bytes::new(),
+            });
+        };
+        const NAMES: [&str; 7] =
+            ["Name", "Topic", "TopicName", "GroupId", "TransactionalId", "Key", "ResourceName"];
+        for name in NAMES {
+            if let Value::Text(text) = entry.get(layout, name) {
+                // Two kinds of resource may have the same name.
+                return match entry.get(layout, "ResourceType").as_int() {
+                    Some(kind) => Self::Name(format!("{kind} {}", String::from_utf8_lossy(text)).into()),
+                    None => Self::Name(text.clone()),
+                };
+            }
+        }
+        Self::Id(entry.get(layout, "TopicId").as_uuid().unwrap_or_default())
+    }
+}
+
+/// A place in the answer.
+#[derive(Debug)]
+pub(super) enum Slot {
+    Denied(Value),
+    /// The broker's entry of this key.
+    Forwarded(Key),
+}
+
+#[derive(Debug)]
+pub(super) enum Merge {
+    List {
+        response: &'static str,
+        slots: Vec<Slot>,
+    },
+    /// Entries that have a list each.
+    Scopes {
+        response: &'static str,
+        inner: &'static str,
+        slots: Vec<(Slot, Vec<Slot>)>,
+    },
+}
+
+impl Merge {
+    pub(super) fn into_answer(self, answer: &mut Value, layout: &Layout) {
+        match self {
+            Self::List { response, slots } => merge(answer, layout, response, slots),
+            Self::Scopes { response, inner, slots } => {
+                let inside = layout.inside(response);
+                let mut within = HashMap::new();
+                let mut outer = Vec::with_capacity(slots.len());
+                for (slot, inner) in slots {
+                    if let (Slot::Forwarded(key), false) = (&slot, inner.is_empty()) {
+                        within.insert(key.clone(), inner);
+                    }
+                    outer.push(slot);
+                }
+                let mut answers =
+                    answer.get_mut(layout, response).map(Value::take_elements).unwrap_or_default();
+                for one in &mut answers {
+                    let slots = within.remove(&Key::of(one, inside));
+                    // A group's own error goes without topics.
+                    if let (Some(inside), Some(slots)) = (inside, slots)
+                        && matches!(one.get(inside, "ErrorCode").as_int(), None | Some(0))
+                    {
+                        merge(one, inside, inner, slots);
+                    }
+                }
+                answer.set(layout, response, Value::Array(answers));
+                merge(answer, layout, response, outer);
+            }
+        }
+    }
+}
+
+/// What the broker says of no place goes to the end: nothing is lost.
+fn merge(answer: &mut Value, layout: &Layout, field: &str, slots: Vec<Slot>) {
+    let inside = layout.inside(field);
+    let given = answer.get_mut(layout, field).map(Value::take_elements).unwrap_or_default();
+    let mut places: HashMap<Key, VecDeque<usize>> = HashMap::new();
+    for (at, one) in given.iter().enumerate() {
+        places.entry(Key::of(one, inside)).or_default().push_back(at);
+    }
+    let mut given: Vec<_> = given.into_iter().map(Some).collect();
+    let mut merged = Vec::with_capacity(given.len() + slots.len());
+    for slot in slots {
+        match slot {
+            Slot::Denied(entry) => merged.push(entry),
+            Slot::Forwarded(key) => {
+                let at = places.get_mut(&key).and_then(VecDeque::pop_front);
+                merged.extend(at.and_then(|at| given[at].take()));
+            }
+        }
+    }
+    merged.extend(given.into_iter().flatten());
+    answer.set(layout, field, Value::Array(merged));
+}
