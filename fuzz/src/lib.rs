@@ -7,6 +7,7 @@
 pub mod antispoof;
 pub mod authority;
 pub mod chunked;
+pub mod conntrack;
 pub mod cut;
 pub mod documents;
 pub mod draw;
@@ -24,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("antispoof", antispoof::run),
     ("authority", authority::run),
     ("chunked", chunked::run),
+    ("conntrack", conntrack::run),
     ("documents", documents::run),
     ("engines", engines::run),
     ("http1", http1::run),

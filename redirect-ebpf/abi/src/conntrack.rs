@@ -92,12 +92,17 @@ pub fn standing(
             return Standing::Absent;
         }
     }
-    if matches!(direction, Direction::Reply)
-        && entry.flags & (ct_flag::DENIED | ct_flag::REPLY_SEEN) == ct_flag::DENIED
-        && packet.keys.forward.proto != proto::TCP
-    {
-        // Nobody received what this would answer: it is the other end's own flow.
-        return Standing::Absent;
+    if entry.flags & (ct_flag::DENIED | ct_flag::REPLY_SEEN) == ct_flag::DENIED {
+        // Nobody received what a reply would answer: it is the other end's own flow. A TCP packet that
+        // begins nothing may itself have made the entry, and either end may have begun what it belongs
+        // to: once that judgement is out of date, the packet is judged as one that no entry knows.
+        let own = match packet.keys.forward.proto {
+            proto::TCP => stale,
+            _ => matches!(direction, Direction::Reply),
+        };
+        if own {
+            return Standing::Absent;
+        }
     }
     if stale {
         return Standing::Stale;

@@ -257,3 +257,22 @@ proptest! {
         }
     }
 }
+
+/// A packet from the middle of nothing leaves a denial behind. When policy changes, that entry must
+/// not make the packet's next one, or its answer, part of a flow that nobody has begun.
+#[test]
+fn a_denied_midstream_packet_has_begun_nothing() {
+    let (mut entry, admission) = opened(&tcp_packet(ACK), action::DENY);
+    assert!(matches!(admission, Admission::Drop(_)));
+    for direction in [Direction::Forward, Direction::Reply] {
+        assert!(matches!(stands(&entry, direction, &tcp_packet(ACK), NOW), Standing::Drop(_)));
+        let later = (REVISION + 1, NOW);
+        let standing = standing(&entry, direction, Passing::Elsewhere, &tcp_packet(ACK), later);
+        assert_eq!(standing, Standing::Absent);
+    }
+    // A connection that was answered before it was denied goes on where policy allows it again.
+    entry.flags |= ct_flag::REPLY_SEEN;
+    let later = (REVISION + 1, NOW);
+    let standing = standing(&entry, Direction::Reply, Passing::Elsewhere, &tcp_packet(ACK), later);
+    assert_eq!(standing, Standing::Stale);
+}
