@@ -18,10 +18,10 @@ mod respond;
 mod rules;
 mod schema;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod value;
-#[cfg(test)]
-mod wire_tests;
 
 pub use decode::Malformed;
 pub use engine::{Ends, Engine, Outbox};

@@ -267,7 +267,7 @@ impl Judge<'_> {
                     slots.push(Slot::Denied(answer::entry(entries, &one, layout, response, code)));
                 }
                 None => {
-                    slots.push(Slot::Forwarded(Key::of(&one, inside)));
+                    slots.push(Slot::Forwarded(Key::asked(&one, inside)));
                     kept.push(one);
                 }
             }
@@ -284,7 +284,7 @@ impl Judge<'_> {
         key_type: i64,
         edit: &mut Edit,
     ) -> Option<i16> {
-        match (entries.names, Key::of(asked, layout)) {
+        match (entries.names, Key::asked(asked, layout)) {
             (Names::Unjudged, _) => None,
             (Names::Config, _) => self.config(asked, layout?),
             (Names::Topic, Key::Name(name)) => self.refusal(Resource::Topic(utf8(&name)), group),
@@ -442,7 +442,7 @@ pub(super) fn unknown_ids(
         .get(&message.request, entries.request)
         .elements()
         .iter()
-        .filter_map(|one| match Key::of(one, Some(inside)) {
+        .filter_map(|one| match Key::asked(one, Some(inside)) {
             Key::Id(id) if id != [0; 16] && ids.name(id).is_none() => Some(id),
             _ => None,
         })

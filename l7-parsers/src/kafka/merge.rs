@@ -35,6 +35,17 @@ impl Key {
         }
         Self::Id(entry.get(layout, "TopicId").as_uuid().unwrap_or_default())
     }
+
+    /// The same of a request's entry, but an id counts before a name: a broker that is given both
+    /// goes by the id.
+    pub(super) fn asked(entry: &Value, layout: Option<&Layout>) -> Self {
+        id_of(entry, layout).unwrap_or_else(|| Self::of(entry, layout))
+    }
+}
+
+fn id_of(entry: &Value, layout: Option<&Layout>) -> Option<Key> {
+    let id = entry.get(layout?, "TopicId").as_uuid()?;
+    (id != [0; 16]).then_some(Key::Id(id))
 }
 
 /// A place in the answer.
@@ -97,7 +108,9 @@ fn merge(answer: &mut Value, layout: &Layout, field: &str, slots: Vec<Slot>) {
     let given = answer.get_mut(layout, field).map(Value::take_elements).unwrap_or_default();
     let mut places: HashMap<Key, VecDeque<usize>> = HashMap::new();
     for (at, one) in given.iter().enumerate() {
-        places.entry(Key::of(one, inside)).or_default().push_back(at);
+        for key in [Some(Key::of(one, inside)), id_of(one, inside)].into_iter().flatten() {
+            places.entry(key).or_default().push_back(at);
+        }
     }
     let mut given: Vec<_> = given.into_iter().map(Some).collect();
     let mut merged = Vec::with_capacity(given.len() + slots.len());
@@ -105,8 +118,10 @@ fn merge(answer: &mut Value, layout: &Layout, field: &str, slots: Vec<Slot>) {
         match slot {
             Slot::Denied(entry) => merged.push(entry),
             Slot::Forwarded(key) => {
-                let at = places.get_mut(&key).and_then(VecDeque::pop_front);
-                merged.extend(at.and_then(|at| given[at].take()));
+                let mut next = || places.get_mut(&key)?.pop_front();
+                // A place that was taken by its other key is passed over.
+                let entry = std::iter::from_fn(&mut next).find_map(|at| given[at].take());
+                merged.extend(entry);
             }
         }
     }
