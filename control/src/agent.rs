@@ -32,6 +32,7 @@ mod datapath;
 mod devices;
 mod endpoints;
 mod error;
+mod handover;
 mod identities;
 mod ipam;
 mod ipcache;
@@ -55,6 +56,7 @@ use self::{
     datapath::Enforcement,
     endpoints::Endpoints,
     error::AgentError,
+    handover::Handover,
     identities::Identities,
     ipam::Ipam,
     ipcache::Ipcache,
@@ -103,6 +105,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let devices = tokio::spawn(devices::watch(agent.clone()));
     tokio::spawn(policy_source::watch(agent.clone()));
+    tokio::spawn(handover::watch(agent.clone()));
     tokio::spawn(follow_listeners(agent.clone()));
     let socket = agent.config.agent_socket();
     let listener = server::bind(&socket).with_context(|| format!("serve the API at {}", socket.display()))?;
@@ -161,7 +164,13 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         tracing::warn!("{warning}");
     }
 
+    let supported = datapath.features().redirect_peer;
+    let handover = Handover::take_over(maps.clone(), config.local_delivery, supported).await?;
+    if let Some(reason) = handover.kept_from() {
+        tracing::info!(reason, "packets between workloads go through the node's stack");
+    }
     let mut state = State {
+        handover,
         enforcement: Enforcement::take_over(maps.clone(), link.clone(), names.clone())?,
         ipcache: Ipcache::take_over(maps.clone())?,
         netlink,

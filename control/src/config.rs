@@ -51,6 +51,9 @@ pub struct AgentArgs {
     /// Whether this host may always enter its workloads, or only where a policy allows it [default: always]
     #[arg(long, env = "TEKTIN_ALLOW_LOCALHOST", value_name = "WHEN")]
     pub allow_localhost: Option<AllowLocalhost>,
+    /// Way of packets between two workloads of this node [default: auto]
+    #[arg(long, env = "TEKTIN_LOCAL_DELIVERY", value_name = "WAY")]
+    pub local_delivery: Option<LocalDelivery>,
     /// Devices whose arriving packets are judged; repeatable [default: all but lo and workloads' veths]
     #[arg(long = "device", env = "TEKTIN_DEVICE", value_name = "NAME", value_delimiter = ',')]
     pub devices: Vec<String>,
@@ -83,6 +86,20 @@ pub enum AllowLocalhost {
     Policy,
 }
 
+/// The way of a packet from one workload of this node to another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocalDelivery {
+    /// Direct, as long as nobody else's netfilter rules see what this node forwards.
+    #[default]
+    Auto,
+    /// Straight into the other's namespace once policy allows it: past the node's routing, netfilter
+    /// and queues, which see nothing of it. Kernels before 5.10 cannot.
+    Direct,
+    /// Forwarded by the node, like any other packet.
+    Stack,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
@@ -101,6 +118,7 @@ pub struct AgentConfig {
     pub pool4: Ipv4Net,
     pub pool6: Ipv6Net,
     pub allow_localhost: AllowLocalhost,
+    pub local_delivery: LocalDelivery,
     /// Empty: every device but lo, the node's own and workloads' veths.
     pub devices: Vec<String>,
     /// `None`: where cgroup v2 is mounted.
@@ -120,6 +138,7 @@ struct File {
     pool4: Option<Ipv4Net>,
     pool6: Option<Ipv6Net>,
     allow_localhost: Option<AllowLocalhost>,
+    local_delivery: Option<LocalDelivery>,
     device: Option<Vec<String>>,
     cgroup_root: Option<PathBuf>,
     no_proxy_supervision: Option<bool>,
@@ -159,6 +178,7 @@ impl AgentArgs {
             pool4,
             pool6,
             allow_localhost: self.allow_localhost.or(file.allow_localhost).unwrap_or_default(),
+            local_delivery: self.local_delivery.or(file.local_delivery).unwrap_or_default(),
             devices,
             cgroup_root: self.cgroup_root.or(file.cgroup_root),
             supervise_proxy: !self.no_proxy_supervision.or(file.no_proxy_supervision).unwrap_or(false),
@@ -269,6 +289,7 @@ mod tests {
         assert_eq!(config.pool4.to_string(), "10.244.0.0/24");
         assert_eq!(config.pool6.to_string(), "fd00:10:244::/112");
         assert_eq!(config.allow_localhost, AllowLocalhost::Always);
+        assert_eq!(config.local_delivery, LocalDelivery::Auto);
         assert!(config.supervise_proxy);
         assert!(config.devices.is_empty());
     }
@@ -276,13 +297,14 @@ mod tests {
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         let file = file(
-            "pool4 = \"10.9.0.0/16\"\nrun-dir = \"/from/file\"\nallow-localhost = \"policy\"\ndevice = [\"a\", \"b\"]\nno-proxy-supervision = true\n",
+            "pool4 = \"10.9.0.0/16\"\nrun-dir = \"/from/file\"\nallow-localhost = \"policy\"\nlocal-delivery = \"stack\"\ndevice = [\"a\", \"b\"]\nno-proxy-supervision = true\n",
         );
         let path = file.path().to_str().unwrap();
         let config = parse(&["--config", path, "--run-dir", "/from/flag"]).resolve().unwrap();
         assert_eq!(config.run_dir, Path::new("/from/flag"));
         assert_eq!(config.pool4.to_string(), "10.9.0.0/16");
         assert_eq!(config.allow_localhost, AllowLocalhost::Policy);
+        assert_eq!(config.local_delivery, LocalDelivery::Stack);
         assert_eq!(config.devices, ["a", "b"]);
         assert!(!config.supervise_proxy);
         let config =

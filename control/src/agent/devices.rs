@@ -65,6 +65,7 @@ impl State {
             self.fail_endpoint(id, "its device is gone");
         }
         self.attach_outside(&links, chosen);
+        self.hand_over(&links)?;
         let host = self.host_addresses().await?;
         if host != self.desired.host && !self.first_change {
             let mut next = self.desired.clone();

@@ -43,6 +43,8 @@ pub struct Link {
     /// What created it wrote down about it.
     pub alias: String,
     pub up: bool,
+    /// Octets of an IP packet; 0 where the kernel does not say.
+    pub mtu: u32,
     /// Of a veth: its peer's index, in the peer's namespace.
     pub peer: Option<u32>,
 }
@@ -176,6 +178,7 @@ impl From<&LinkMessage> for Link {
             kind: String::new(),
             alias: String::new(),
             up: message.header.flags.contains(LinkFlags::Up),
+            mtu: 0,
             peer: None,
         };
         for attribute in &message.attributes {
@@ -183,6 +186,7 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok(),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::LinkInfo(info) => {
                     for item in info {

@@ -27,6 +27,7 @@ use super::{
     datapath::{Enforcement, Wanted},
     endpoints::Endpoints,
     error::AgentError,
+    handover::Handover,
     identities::{Identities, NamedPorts, WorkloadKey},
     ipam::Ipam,
     ipcache::{self, Ipcache, Owner, Prefixes},
@@ -57,6 +58,7 @@ pub struct Member {
 }
 
 pub struct State {
+    pub handover: Handover,
     pub netlink: Netlink,
     pub node: NodeAddresses,
     pub set_up: SetUp,

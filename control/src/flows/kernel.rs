@@ -90,7 +90,7 @@ pub fn record(event: &Event, clock: WallClock, resolve: &dyn Resolve) -> FlowRec
         rule: deciding(verdict, &egress, &ingress),
         egress,
         ingress,
-        revision: 0,
+        revision: event.revision,
         length: event.len,
     }
 }

@@ -14,6 +14,7 @@ mod hostile_node;
 mod http;
 mod kernel;
 mod live_change;
+mod local_delivery;
 mod netlab;
 mod policies;
 mod policy_input;

@@ -90,8 +90,15 @@ fn may_claim(addr: &Addr, endpoint: &EndpointValue) -> bool {
 #[must_use]
 #[inline(always)]
 pub fn is_own(addr: &Addr, endpoint: &EndpointValue) -> bool {
+    same_address(addr, &endpoint.ipv4) || same_address(addr, &endpoint.ipv6)
+}
+
+/// `own` being zero where there is none.
+#[must_use]
+#[inline(always)]
+pub fn same_address(addr: &Addr, own: &Addr) -> bool {
     let addr = words(*addr);
-    (addr == words(endpoint.ipv4) || addr == words(endpoint.ipv6)) && addr != [0, 0]
+    addr == words(*own) && addr != [0, 0]
 }
 
 /// An address as two machine words, for comparing.

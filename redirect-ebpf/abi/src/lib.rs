@@ -9,6 +9,7 @@
 
 pub mod antispoof;
 pub mod conntrack;
+pub mod handover;
 pub mod judge;
 pub mod maps;
 pub mod packet;

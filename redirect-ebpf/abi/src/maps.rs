@@ -105,6 +105,29 @@ pub struct EndpointValue {
     pub _pad: [u8; 2],
 }
 
+// --- devices: array, endpoint id -> where packets to it are handed over ---------------------------------
+// Writer: agent. Reader: from_workload. A zero value (so it begins): nothing is handed over to that
+// endpoint, the node's IP stack forwards as ever.
+
+pub const DEVICES: &str = "devices";
+
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceValue {
+    /// The host-side veth; 0: none.
+    pub ifindex: u32,
+    /// Its MTU: octets of an IP packet.
+    pub mtu: u32,
+    /// The endpoint's own addresses, as in [`EndpointValue`]: a packet to another one is not for it.
+    pub ipv4: Addr,
+    pub ipv6: Addr,
+    /// The workload's MAC address.
+    pub mac: [u8; 6],
+    /// The host-side veth's.
+    pub host_mac: [u8; 6],
+    pub _pad: [u8; 4],
+}
+
 // --- policy_root: array, endpoint id -> the two policies in force ------------------------------------
 // Writer: agent. Readers: tc programs, sk_lookup. One aligned 8-byte store switches an endpoint from
 // its old policy to its new one: no packet sees neither.
@@ -235,6 +258,10 @@ pub mod ct_flag {
     pub const CLOSING: u8 = 32;
     /// Opened by a socket of the local proxy (its upstream side, on a port of its own).
     pub const FROM_PROXY: u8 = 64;
+    /// Begun by a workload whose first packet could be handed over to the other one: so are the rest,
+    /// of both ends. Flows that the node's stack has seen from their start (it may translate their
+    /// addresses) stay there.
+    pub const HANDED_OVER: u8 = 128;
 }
 
 pub const CT_LAYOUT: u8 = 1;
@@ -395,6 +422,21 @@ pub struct Config {
     pub netns_cookie: u64,
 }
 
+// --- KERNEL: read-only data of the programs --------------------------------------------------------------------------
+// Writer: the loader, before it loads them. Each 1 where the kernel has it, else 0.
+
+/// Name of the variable.
+pub const KERNEL: &str = "KERNEL";
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelFeatures {
+    /// bpf_redirect_peer (5.10).
+    pub redirect_peer: u8,
+    /// bpf_ktime_get_coarse_ns (5.11).
+    pub coarse_clock: u8,
+}
+
 // --- events: RINGBUF of [`Event`] ---------------------------------------------------------------------------------
 // Writer: tc programs. Reader: agent. Full: the event is lost and counted under `metric::EVENT_LOST`.
 
@@ -442,7 +484,8 @@ pub struct Event {
     /// Source and destination MAC of the frame.
     pub src_mac: [u8; 6],
     pub dst_mac: [u8; 6],
-    pub _pad: [u8; 4],
+    /// `Config::revision` under which the flow was judged; 0: dropped before any judgement.
+    pub revision: u32,
 }
 
 pub mod hook {
@@ -505,6 +548,7 @@ mod pod {
         IpcacheKey,
         IpcacheValue,
         EndpointValue,
+        DeviceValue,
         PolicyRoot,
         PeerClassKey,
         PolicyKey,
@@ -517,6 +561,7 @@ mod pod {
         VerdictKey,
         VerdictValue,
         Config,
+        KernelFeatures,
         Event,
         ThrottleKey
     );

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod build;
+pub mod glance;
 mod icmp;
 mod ip;
 pub use ip::is_v4_mapped;
@@ -173,7 +174,10 @@ pub struct Packet {
     pub tcp_flags: u8,
     pub icmp_type: u8,
     pub icmp_code: u8,
-    pub _pad: [u8; 3],
+    /// Octets of the transport header; 0 where it was not read.
+    pub transport_len: u8,
+    /// Octets before the transport header: the IP header and all its extensions.
+    pub network_len: u16,
 }
 
 impl Packet {
@@ -225,6 +229,7 @@ impl Packet {
 #[inline(always)]
 fn transport(bytes: &(impl Bytes + ?Sized), offset: u32, packet: &mut Packet) -> Result<(), DropReason> {
     let protocol = packet.keys.forward.proto;
+    packet.network_len = offset as u16;
     match protocol {
         proto::TCP => {
             let header = bytes.load::<20>(offset).ok_or(INVALID)?;
@@ -232,10 +237,12 @@ fn transport(bytes: &(impl Bytes + ?Sized), offset: u32, packet: &mut Packet) ->
                 return Err(INVALID);
             }
             packet.tcp_flags = header[13];
+            packet.transport_len = (header[12] >> 4) * 4;
             packet.set_ports(Kind::Transport, ports_of([header[0], header[1], header[2], header[3]]));
         }
         proto::UDP => {
             let header = bytes.load::<8>(offset).ok_or(INVALID)?;
+            packet.transport_len = 8;
             packet.set_ports(Kind::Transport, ports_of([header[0], header[1], header[2], header[3]]));
         }
         proto::SCTP => {

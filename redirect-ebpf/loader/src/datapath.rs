@@ -11,7 +11,7 @@ use aya::{
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, SkLookup},
 };
 use nix::libc;
-use tektin_abi::maps::PIN_VERSION;
+use tektin_abi::maps::{self as abi, KernelFeatures, PIN_VERSION};
 
 use crate::{
     OBJECT,
@@ -30,6 +30,8 @@ pub struct LoadOptions {
     /// Other capacities than the maps' own, by map name.
     pub map_max_entries: Vec<(&'static str, u32)>,
     pub attach: AttachMode,
+    /// What to take for the kernel's; `None`: probed.
+    pub features: Option<Features>,
 }
 
 /// The programs of this build, in the kernel, and the maps they share with all builds of the
@@ -64,12 +66,19 @@ impl Datapath {
         let maps = maps_dir(pin_dir);
         bpffs::make_directory(&maps)?;
         bpffs::make_directory(&links_dir(pin_dir))?;
-        if maps.join(tektin_abi::maps::CONFIG).exists() {
+        // Pins without `devices` are an older build's, whose other maps have the same layouts.
+        if [abi::CONFIG, abi::DEVICES].iter().all(|name| maps.join(name).exists()) {
             // Before anything is loaded against them.
             Maps::open(pin_dir)?;
         }
         lift_memory_limit();
+        let features = options.features.clone().unwrap_or_else(Features::probe);
+        let kernel = KernelFeatures {
+            redirect_peer: u8::from(features.redirect_peer),
+            coarse_clock: u8::from(features.coarse_clock),
+        };
         let mut loader = EbpfLoader::new();
+        loader.override_global(abi::KERNEL, &kernel, true);
         loader.default_map_pin_directory(&maps);
         for (name, max) in &options.map_max_entries {
             loader.map_max_entries(name, *max);
@@ -80,7 +89,6 @@ impl Datapath {
         }
         let maps = Maps::open(pin_dir)?;
         maps.config.set_netns_cookie(own_netns_cookie(pin_dir)?)?;
-        let features = Features::probe();
         let mode = match options.attach {
             AttachMode::Auto if !features.tcx => AttachMode::Clsact,
             mode => mode,

@@ -12,6 +12,10 @@ pub struct Features {
     /// L7 policy on connections of host processes (5.9).
     pub sk_lookup: bool,
     pub netns_cookie: bool,
+    /// Handing packets over between workloads (5.10).
+    pub redirect_peer: bool,
+    /// The time of the last tick, for less (5.11).
+    pub coarse_clock: bool,
     /// The kernel's own type information.
     pub btf: bool,
 }
@@ -27,6 +31,8 @@ impl Features {
             ringbuf: at_least(5, 8),
             sk_lookup: at_least(5, 9),
             netns_cookie: at_least(5, 8),
+            redirect_peer: at_least(5, 10),
+            coarse_clock: at_least(5, 11),
             btf: std::path::Path::new("/sys/kernel/btf/vmlinux").exists(),
         }
     }
@@ -52,6 +58,12 @@ impl Features {
                 self.sk_lookup && self.netns_cookie,
                 "sk_lookup and cgroup connect",
                 "none: their connections that need L7 are dropped (sk_lookup needs 5.9)",
+            ),
+            line(
+                "between workloads",
+                self.redirect_peer,
+                "redirect_peer, past the node's stack, unless switched off",
+                "through the node's stack (redirect_peer needs 5.10)",
             ),
             line("kernel BTF", self.btf, "yes", "no"),
         ]

@@ -23,6 +23,8 @@ pub struct Maps {
     /// Key: ifindex of the host-side veth.
     pub endpoints: Table<u32, EndpointValue>,
     /// Index: endpoint id.
+    pub devices: ArrayMap<DeviceValue>,
+    /// Index: endpoint id.
     pub policy_root: ArrayMap<PolicyRoot>,
     pub peer_class: Table<PeerClassKey, PeerClass>,
     pub policy: Table<PolicyKey, PolicyValue>,
@@ -42,6 +44,7 @@ impl Maps {
         Ok(Self {
             ipcache: Table::open(pin_dir, abi::IPCACHE, NextKey)?,
             endpoints: Table::open(pin_dir, abi::ENDPOINTS, Batch)?,
+            devices: ArrayMap::open(pin_dir, abi::DEVICES)?,
             policy_root: ArrayMap::open(pin_dir, abi::POLICY_ROOT)?,
             peer_class: Table::open(pin_dir, abi::PEER_CLASS, Batch)?,
             policy: Table::open(pin_dir, abi::POLICY, NextKey)?,

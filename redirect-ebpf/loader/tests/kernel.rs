@@ -5,6 +5,7 @@ mod kernel {
     mod antispoof;
     mod conntrack;
     mod fragments;
+    mod handover;
     mod host;
     mod hostile;
     mod lifecycle;
@@ -12,6 +13,7 @@ mod kernel {
     mod proxy;
     mod raw;
     mod steering;
+    mod tap;
     mod test_run;
     mod world;
 }

@@ -1,10 +1,10 @@
 //! Events for the agent, and the end of a packet's way through a program.
 
-use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use tektin_abi::{DropReason, conntrack::SECOND_NS, maps::*, packet};
 
 use crate::{
-    maps::{EVENTS, Scratch, THROTTLE, count},
+    maps::{EVENTS, Scratch, THROTTLE, count, precise_now},
     skb::Skb,
 };
 
@@ -20,6 +20,7 @@ pub(crate) struct Action {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Pass,
+    HandedOver,
     ToProxy,
     Drop,
     DropReported,
@@ -28,6 +29,8 @@ enum Verb {
 
 impl Action {
     pub(crate) const PASS: Self = Self { verb: Verb::Pass, reason: drop::NONE };
+    /// The kernel was told into which namespace it goes.
+    pub(crate) const HANDED_OVER: Self = Self { verb: Verb::HandedOver, reason: drop::NONE };
     /// To a local socket of the proxy: marked, and assigned where that is possible.
     pub(crate) const TO_PROXY: Self = Self { verb: Verb::ToProxy, reason: drop::NONE };
     /// Drop without counting: noise.
@@ -47,7 +50,7 @@ impl Action {
 
     #[inline(always)]
     pub(crate) fn passes(self) -> bool {
-        matches!(self.verb, Verb::Pass | Verb::ToProxy)
+        matches!(self.verb, Verb::Pass | Verb::HandedOver | Verb::ToProxy)
     }
 }
 
@@ -59,6 +62,10 @@ pub(crate) fn finish(skb: Skb, area: &mut Scratch, hook: u8, action: Action, now
             count(metric::FORWARDED);
             // Not OK: other programs on this hook get their turn.
             TC_ACT_UNSPEC
+        }
+        Verb::HandedOver => {
+            count(metric::FORWARDED);
+            TC_ACT_REDIRECT
         }
         Verb::ToProxy => TC_ACT_OK,
         Verb::Drop => {
@@ -91,12 +98,12 @@ fn report_throttled(skb: Skb, area: &mut Scratch, hook: u8, reason: DropReason, 
     } else if THROTTLE.insert(&area.throttle, &now, 0).is_err() {
         // Nowhere to remember it: better one event too many.
     }
-    report(skb, area, &area.packet.keys.forward, (hook, event_kind::DROP, reason.0), now);
+    report(skb, area, &area.packet.keys.forward, (hook, event_kind::DROP, reason.0));
 }
 
 /// Sends an event about the packet in `area` and the entry there, whose flow is `flow`.
 #[inline(always)]
-pub(crate) fn report(skb: Skb, area: &Scratch, flow: &FlowKey, (hook, kind, reason): (u8, u8, u8), now: u64) {
+pub(crate) fn report(skb: Skb, area: &Scratch, flow: &FlowKey, (hook, kind, reason): (u8, u8, u8)) {
     let Some(mut slot) = EVENTS.reserve::<Event>(0) else {
         count(metric::EVENT_LOST);
         return;
@@ -106,7 +113,7 @@ pub(crate) fn report(skb: Skb, area: &Scratch, flow: &FlowKey, (hook, kind, reas
     let event = slot.as_mut_ptr();
     // SAFETY: the reservation is an Event's size and alignment, and every field is written.
     unsafe {
-        describe(event, flow, &area.entry, (hook, kind, reason), now);
+        describe(event, flow, &area.entry, (hook, kind, reason));
         (*event).ifindex = skb.ifindex();
         (*event).len = skb.len();
         (*event).tcp_flags = parsed.tcp_flags;
@@ -120,7 +127,7 @@ pub(crate) fn report(skb: Skb, area: &Scratch, flow: &FlowKey, (hook, kind, reas
 
 /// Sends an event about a host process's SYN, of which no packet is at hand.
 #[inline(always)]
-pub(crate) fn report_lookup(flow: &FlowKey, entry: &CtValue, ifindex: u32, reason: u8, now: u64) {
+pub(crate) fn report_lookup(flow: &FlowKey, entry: &CtValue, ifindex: u32, reason: u8) {
     let Some(mut slot) = EVENTS.reserve::<Event>(0) else {
         count(metric::EVENT_LOST);
         return;
@@ -129,7 +136,7 @@ pub(crate) fn report_lookup(flow: &FlowKey, entry: &CtValue, ifindex: u32, reaso
     let event = slot.as_mut_ptr();
     // SAFETY: the reservation is an Event's size and alignment, and every field is written.
     unsafe {
-        describe(event, flow, entry, (hook::SK_LOOKUP, kind, reason), now);
+        describe(event, flow, entry, (hook::SK_LOOKUP, kind, reason));
         (*event).ifindex = ifindex;
         (*event).len = 0;
         (*event).tcp_flags = packet::tcp::SYN;
@@ -146,16 +153,10 @@ pub(crate) fn report_lookup(flow: &FlowKey, entry: &CtValue, ifindex: u32, reaso
 /// # Safety
 /// `event` is valid for writing.
 #[inline(always)]
-unsafe fn describe(
-    event: *mut Event,
-    flow: &FlowKey,
-    entry: &CtValue,
-    (hook, kind, reason): (u8, u8, u8),
-    now: u64,
-) {
+unsafe fn describe(event: *mut Event, flow: &FlowKey, entry: &CtValue, (hook, kind, reason): (u8, u8, u8)) {
     // SAFETY: the caller's.
     unsafe {
-        (*event).time_ns = now;
+        (*event).time_ns = precise_now();
         (*event).flow = *flow;
         (*event).src_identity = entry.src_identity;
         (*event).dst_identity = entry.dst_identity;
@@ -168,6 +169,6 @@ unsafe fn describe(
         (*event).egress_action = entry.egress_action;
         (*event).ingress_action = entry.ingress_action;
         (*event).hook = hook;
-        (*event)._pad = [0; 4];
+        (*event).revision = entry.revision;
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn run(skb: Skb) -> i32 {
 
 #[inline(always)]
 fn decide(skb: Skb, area: &mut Scratch, own_source: bool, now: u64) -> Action {
-    let parsed = area.packet.parse(&skb, skb.ether_type());
+    let parsed = skb.parse(&mut area.packet);
     match (parsed, area.packet.kind) {
         // Before anything else, so that these words of the link are not taken for spoofing: the
         // host's link-local addresses are its own on every link.

@@ -26,7 +26,7 @@ fn decide(skb: Skb, area: &mut Scratch, now: u64) -> Action {
     // A mark made by the workload must mean nothing here.
     skb.set_mark(0);
     area.entry = Default::default();
-    let parsed = area.packet.parse(&skb, skb.ether_type());
+    let parsed = skb.parse(&mut area.packet);
     // SAFETY: the agent replaces values as a whole.
     let Some(endpoint) = (unsafe { ENDPOINTS.get(skb.ifindex()) }) else {
         return Action::drop(DropReason(drop::UNKNOWN_ENDPOINT));
@@ -39,8 +39,7 @@ fn decide(skb: Skb, area: &mut Scratch, now: u64) -> Action {
     if let Err(reason) = parsed {
         return Action::drop(reason);
     }
-    let Some(macs) = skb.macs() else { return Action::drop(DropReason(drop::INVALID_PACKET)) };
-    let source = [macs[6], macs[7], macs[8], macs[9], macs[10], macs[11]];
+    let Some(source) = skb.source_mac() else { return Action::drop(DropReason(drop::INVALID_PACKET)) };
     match antispoof::check(&area.packet, &source, endpoint) {
         Claim::Genuine => {}
         Claim::Link => return Action::PASS,

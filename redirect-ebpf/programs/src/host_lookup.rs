@@ -57,12 +57,12 @@ pub(crate) fn run(ctx: &SkLookupContext) -> u32 {
     match delivered {
         Ok(()) => {
             count(metric::STEERED);
-            event::report_lookup(&flow, &why, ifindex, drop::NONE, now);
+            event::report_lookup(&flow, &why, ifindex, drop::NONE);
             sk_action::SK_PASS
         }
         Err(reason) => {
             count(u32::from(reason.0));
-            event::report_lookup(&flow, &why, ifindex, reason.0, now);
+            event::report_lookup(&flow, &why, ifindex, reason.0);
             sk_action::SK_DROP
         }
     }

@@ -8,6 +8,7 @@ mod event;
 mod fragments;
 mod from_outside;
 mod from_workload;
+mod handover;
 mod host_connect;
 mod host_lookup;
 mod maps;

@@ -15,6 +15,8 @@ const NO_PREALLOC: u32 = 1;
 pub(crate) static IPCACHE: LpmTrie<Addr, IpcacheValue> = LpmTrie::pinned(IPCACHE_MAX, NO_PREALLOC);
 #[map(name = "endpoints")]
 pub(crate) static ENDPOINTS: HashMap<u32, EndpointValue> = HashMap::pinned(ENDPOINTS_MAX, NO_PREALLOC);
+#[map(name = "devices")]
+pub(crate) static DEVICES: Array<DeviceValue> = Array::pinned(ENDPOINTS_MAX, 0);
 #[map(name = "policy_root")]
 pub(crate) static POLICY_ROOT: Array<PolicyRoot> = Array::pinned(ENDPOINTS_MAX, 0);
 #[map(name = "peer_class")]
@@ -85,8 +87,26 @@ pub(crate) fn count(metric: u32) {
     }
 }
 
+/// CLOCK_MONOTONIC, ns; as of the last timer tick where the kernel tells that, which is cheaper.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
+    // SAFETY: `KERNEL` is read-only data; the helpers have no arguments and no effect.
+    unsafe {
+        if core::ptr::read_volatile(&raw const KERNEL.coarse_clock) != 0 {
+            return aya_ebpf::helpers::bpf_ktime_get_coarse_ns();
+        }
+    }
+    precise_now()
+}
+
+/// CLOCK_MONOTONIC, ns, for what people read.
+#[inline(always)]
+pub(crate) fn precise_now() -> u64 {
     // SAFETY: no arguments, no effect.
     unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() }
 }
+
+/// What this kernel offers. The loader writes it, so that the verifier never sees a call that is
+/// unknown there.
+#[unsafe(no_mangle)]
+pub(crate) static KERNEL: KernelFeatures = KernelFeatures { redirect_peer: 0, coarse_clock: 0 };

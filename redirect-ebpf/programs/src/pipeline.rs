@@ -5,12 +5,12 @@ use tektin_abi::{
     conntrack::{self, Admission, Direction, Passing, SECOND_NS, Sender, Standing},
     judge::judge,
     maps::*,
-    packet::Packet,
+    packet::{Kind, Packet},
 };
 
 use crate::{
     event::{self, Action},
-    fragments,
+    fragments, handover,
     maps::{CONFIG, CT, STEERED, Scratch, count},
     related,
     skb::{Owner, Skb},
@@ -50,6 +50,13 @@ pub(crate) fn decide(run: &Run<'_>, area: &mut Scratch) -> Action {
 #[inline(always)]
 fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
     let (revision, now) = (config.revision, run.now);
+    // The lower port is mostly the server's: its answers are looked for under the client's key first.
+    // Nothing but a flow that stands is taken from there; all else is decided in the order below.
+    if likely_answer(&area.packet)
+        && let Some(action) = answer(run, area, revision)
+    {
+        return action;
+    }
     let mut answered = false;
     let mut direction = Direction::Forward;
     let mut found = CT.get_ptr_mut(&area.packet.keys.forward);
@@ -75,7 +82,7 @@ fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
             }
             Standing::Pass => {
                 conntrack::note(entry, direction, &area.packet, now);
-                return Action::PASS;
+                return onward(run, entry, direction, &area.packet);
             }
             Standing::Proxied => {
                 if let Some(action) = proxied(run, &area.packet, direction, entry.flags) {
@@ -97,6 +104,27 @@ fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
 }
 
 #[inline(always)]
+fn likely_answer(packet: &Packet) -> bool {
+    matches!(packet.kind, Kind::Transport)
+        && packet.keys.forward.sport < packet.keys.forward.dport
+        && !packet.opens_connection()
+}
+
+/// What the other end's flow says about an answer in it, if it passes as it is.
+#[inline(always)]
+fn answer(run: &Run<'_>, area: &Scratch, revision: u32) -> Option<Action> {
+    let direction = Direction::Reply;
+    let found = CT.get_ptr_mut(&area.packet.keys.reverse);
+    if standing_of(run, found, direction, &area.packet, revision) != Standing::Pass {
+        return None;
+    }
+    // SAFETY: see `track`.
+    let entry = unsafe { &mut *found? };
+    conntrack::note(entry, direction, &area.packet, run.now);
+    Some(onward(run, entry, direction, &area.packet))
+}
+
+#[inline(always)]
 fn denied(
     run: &Run<'_>,
     area: &mut Scratch,
@@ -112,7 +140,7 @@ fn denied(
             Direction::Forward => &area.packet.keys.forward,
             Direction::Reply => &area.packet.keys.reverse,
         };
-        event::report(run.skb, area, flow, (run.hook, event_kind::DROP, reason.0), run.now);
+        event::report(run.skb, area, flow, (run.hook, event_kind::DROP, reason.0));
     }
     Action::drop_reported(reason)
 }
@@ -168,6 +196,19 @@ fn proxied(run: &Run<'_>, packet: &Packet, direction: Direction, flags: u8) -> O
     }
 }
 
+/// A packet that may pass, as `entry` says: to the other workload at once, or through the node's stack.
+#[inline(always)]
+fn onward(run: &Run<'_>, entry: &CtValue, direction: Direction, packet: &Packet) -> Action {
+    if run.hook != hook::FROM_WORKLOAD || entry.flags & ct_flag::HANDED_OVER == 0 {
+        return Action::PASS;
+    }
+    let to = match direction {
+        Direction::Forward => entry.dst_endpoint,
+        Direction::Reply => entry.src_endpoint,
+    };
+    handover::to_endpoint(run.skb, packet, to)
+}
+
 /// Judges a flow again whose entry is of another revision.
 #[inline(always)]
 fn again(
@@ -205,7 +246,7 @@ fn again(
     if report {
         let kind = if changed { event_kind::CHANGED } else { event_kind::DROP };
         let code = reason.map_or(drop::NONE, |reason| reason.0);
-        event::report(run.skb, area, &flow, (run.hook, kind, code), run.now);
+        event::report(run.skb, area, &flow, (run.hook, kind, code));
     }
     match after {
         Standing::Drop(reason) => Action::drop_reported(reason),
@@ -213,7 +254,7 @@ fn again(
             Some(action) => action,
             None => Action::drop(DropReason(drop::PROXIED_NO_SOCKET)),
         },
-        Standing::Pass => Action::PASS,
+        Standing::Pass => onward(run, &area.entry, direction, &area.packet),
         Standing::Absent | Standing::Stale => Action::drop(DropReason(drop::DEFAULT_DENY)),
     }
 }
@@ -256,6 +297,12 @@ fn first(run: &Run<'_>, area: &mut Scratch, config: &Config, answered: bool) -> 
         // No entry: it would stand before the other end's, whose answers it would refuse.
         return Action::drop(reason);
     }
+    if run.hook == hook::FROM_WORKLOAD
+        && admission == Admission::Pass
+        && handover::is_open(area.entry.dst_endpoint)
+    {
+        area.entry.flags |= ct_flag::HANDED_OVER;
+    }
     if CT.insert(&flow, &area.entry, 0).is_err() {
         return Action::drop(DropReason(drop::MAP_FULL));
     }
@@ -277,10 +324,10 @@ fn first(run: &Run<'_>, area: &mut Scratch, config: &Config, answered: bool) -> 
         Admission::Steer => begin_steering(run, area, config),
     };
     let kind = if reason == drop::NONE { event_kind::NEW } else { event_kind::DROP };
-    event::report(run.skb, area, &flow, (run.hook, kind, reason), run.now);
+    event::report(run.skb, area, &flow, (run.hook, kind, reason));
     match (reason, steered) {
         (drop::NONE, true) => Action::TO_PROXY,
-        (drop::NONE, false) => Action::PASS,
+        (drop::NONE, false) => onward(run, &area.entry, Direction::Forward, &area.packet),
         (reason, _) => Action::drop_reported(DropReason(reason)),
     }
 }

@@ -6,7 +6,12 @@ use aya_ebpf::{
     helpers::{bpf_sk_fullsock, bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
     programs::TcContext,
 };
-use tektin_abi::{maps::mark, packet::Bytes};
+use tektin_abi::{
+    DropReason,
+    handover::Size,
+    maps::mark,
+    packet::{Bytes, Packet, glance::Frame},
+};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Skb {
@@ -63,6 +68,42 @@ impl Skb {
         unsafe { (*self.raw).len }
     }
 
+    #[inline(always)]
+    pub(crate) fn size(self) -> Size {
+        // SAFETY: see `ether_type`.
+        Size { frame: self.len(), segment: unsafe { (*self.raw).gso_size } }
+    }
+
+    /// The frame was addressed to this host, not seen in passing.
+    #[inline(always)]
+    pub(crate) fn is_for_host(self) -> bool {
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: see `ether_type`.
+        unsafe { (*self.raw).pkt_type == PACKET_HOST }
+    }
+
+    /// Reads the packet into `packet`.
+    #[inline(always)]
+    pub(crate) fn parse(self, packet: &mut Packet) -> Result<(), DropReason> {
+        let ether = self.ether_type();
+        // A tag that is still in the frame shifts all that is behind it.
+        let untagged = self.words::<1>(10).is_some_and(|[word]| {
+            let [_, _, high, low] = word.to_ne_bytes();
+            u16::from_be_bytes([high, low]) == ether
+        });
+        if untagged && packet.glance(&self, ether) {
+            return Ok(());
+        }
+        packet.parse(&self, ether)
+    }
+
+    #[inline(always)]
+    pub(crate) fn source_mac(self) -> Option<[u8; 6]> {
+        let [first, second] = self.words::<2>(6)?;
+        let ([a, b, c, d], [e, f, _, _]) = (first.to_ne_bytes(), second.to_ne_bytes());
+        Some([a, b, c, d, e, f])
+    }
+
     /// Source MAC behind destination MAC.
     #[inline(always)]
     pub(crate) fn macs(self) -> Option<[u8; 12]> {
@@ -77,8 +118,11 @@ impl Skb {
     pub(crate) fn set_mark(self, value: u32) {
         // SAFETY: see `ether_type`.
         unsafe {
-            let others = (*self.raw).mark & !mark::MASK;
-            (*self.raw).mark = others | value;
+            let before = (*self.raw).mark;
+            let after = (before & !mark::MASK) | value;
+            if after != before {
+                (*self.raw).mark = after;
+            }
         }
     }
 
@@ -96,6 +140,21 @@ impl Skb {
             }
             if (*full).mark & mark::MASK == mark::FROM_PROXY { Owner::Proxy } else { Owner::Other }
         }
+    }
+}
+
+impl Frame for Skb {
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        // SAFETY: see `ether_type`. The two bound what may be read, which the verifier checks.
+        let (start, end) = unsafe { ((*self.raw).data as usize, (*self.raw).data_end as usize) };
+        let at = start + offset as usize;
+        if at + N * 4 > end {
+            return None;
+        }
+        // SAFETY: within the frame. Its IP header is aligned to four octets or the machine does not
+        // care: else the verifier refuses the program.
+        Some(unsafe { (at as *const [u32; N]).read() })
     }
 }
 

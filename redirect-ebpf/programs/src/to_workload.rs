@@ -28,7 +28,7 @@ pub(crate) fn run(skb: Skb) -> i32 {
 #[inline(always)]
 fn decide(skb: Skb, area: &mut Scratch, now: u64) -> Action {
     area.entry = Default::default();
-    let parsed = area.packet.parse(&skb, skb.ether_type());
+    let parsed = skb.parse(&mut area.packet);
     // SAFETY: the agent replaces values as a whole.
     let Some(endpoint) = (unsafe { ENDPOINTS.get(skb.ifindex()) }) else {
         return Action::drop(DropReason(drop::UNKNOWN_ENDPOINT));

@@ -41,6 +41,8 @@ impl State {
             let removed = self.maps.endpoints.remove(&endpoint.ifindex);
             note("cannot remove its map entry", removed.map(drop).map_err(AgentError::from));
         }
+        let closed = self.handover.close(endpoint.id);
+        note("cannot stop handing packets over to it", closed.map_err(AgentError::from));
         self.endpoints.remove(endpoint.id);
         if self.desired.endpoints.contains_key(&endpoint.id) {
             let next = self.desired.without_endpoint(endpoint.id);

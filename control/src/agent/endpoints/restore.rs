@@ -79,6 +79,9 @@ impl State {
         if let Err(error) = self.maps.endpoints.remove(&endpoint.ifindex) {
             tracing::error!(endpoint = %endpoint.full_name(), %error, "cannot remove its map entry");
         }
+        if let Err(error) = self.handover.close(id) {
+            tracing::error!(endpoint = %endpoint.full_name(), %error, "cannot stop handing packets over to it");
+        }
         self.endpoints.set_failure(id, Some(reason.to_owned()));
     }
 

@@ -29,7 +29,7 @@ pub async fn status(State(agent): State<Arc<Agent>>) -> Answer<Json<api::Status>
             policy_dir: agent.config.policy_dir.display().to_string(),
         },
         node: node(&agent, &state),
-        features: features(state.datapath.features()),
+        features: features(&state),
         programs: programs(&state)?,
         problems: problems(&agent, &state, &proxy, &maps),
         maps,
@@ -70,7 +70,8 @@ fn node(agent: &Agent, state: &Known) -> api::NodeStatus {
     }
 }
 
-fn features(probed: &tektin_loader::Features) -> Vec<api::Feature> {
+fn features(state: &Known) -> Vec<api::Feature> {
+    let (probed, kept_from) = (state.datapath.features(), state.handover.kept_from());
     let feature = |name: &str, present: bool, with: &str, without: &str| api::Feature {
         name: name.to_owned(),
         present,
@@ -90,6 +91,15 @@ fn features(probed: &tektin_loader::Features) -> Vec<api::Feature> {
             probed.netns_cookie,
             "host programs keep to the node's namespace",
             "host processes cannot reach what needs L7",
+        ),
+        feature(
+            "direct delivery",
+            kept_from.is_none(),
+            "packets between workloads pass the node's stack by",
+            &format!(
+                "packets between workloads go through the node's stack: {}",
+                kept_from.unwrap_or_default()
+            ),
         ),
         feature("BTF", probed.btf, "programs carry their types", "programs are loaded without types"),
     ]

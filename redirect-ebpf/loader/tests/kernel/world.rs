@@ -16,8 +16,8 @@ use nix::sched::{CloneFlags, setns};
 use tektin_loader::{
     Datapath, EventReader, LoadOptions,
     abi::maps::{
-        EndpointValue, Event, IpcacheValue, PeerClassKey, PolicyKey, PolicyRoot, PolicyValue, action,
-        identity, prefix, proto,
+        DeviceValue, EndpointValue, Event, IpcacheValue, PeerClassKey, PolicyKey, PolicyRoot, PolicyValue,
+        action, identity, prefix, proto,
     },
     ipcache_key, to_addr,
 };
@@ -190,6 +190,20 @@ impl World {
         };
         let ifindex = nix::net::if_::if_nametoindex(place.device()).unwrap();
         self.datapath.maps.endpoints.insert(&ifindex, &value).unwrap();
+    }
+
+    /// Lets packets to a workload be handed over at its device.
+    pub(crate) fn hand_over(&self, place: Place, mtu: u32) {
+        let value = DeviceValue {
+            ifindex: nix::net::if_::if_nametoindex(place.device()).unwrap(),
+            mtu,
+            ipv4: to_addr(place.v4()),
+            ipv6: to_addr(place.v6()),
+            mac: place.mac(),
+            host_mac: NODE_MAC,
+            _pad: [0; 4],
+        };
+        self.datapath.maps.devices.set(place.endpoint(), &value).unwrap();
     }
 
     pub(crate) fn namespace(&self, place: Place) -> String {
