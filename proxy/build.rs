@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(true)
         // Its own `connect` would collide with the method of that name; the proxy brings its channel.
         .build_transport(false)
+        // Cheap to keep and to send again.
+        .bytes(".tektin.link.v1.FromProxy.numbered_records")
         .compile_fds(descriptors)?;
     Ok(())
 }

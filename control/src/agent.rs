@@ -21,8 +21,8 @@ use tokio::{
 
 use crate::{
     config::{AgentArgs, AgentConfig, AllowLocalhost},
-    flows::{self, FlowStore},
-    proxy_link::ProxyLink,
+    flows::{self, FlowStore, Journal, journal::Entry, kernel::WallClock},
+    proxy_link::{ProxyLink, Times},
     proxy_process::{self, ProxyCommand, Supervisor},
     rules::RuleTable,
 };
@@ -156,7 +156,10 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let system = nix::sys::utsname::uname().context("host name")?;
     let names = Arc::new(Names::new(&system.nodename().to_string_lossy()));
     let flows = FlowStore::default();
-    let link = ProxyLink::serve(&config.proxy_socket(), flows.clone(), names.clone()).await?;
+    let (journal, before) = Journal::open(&config.run_dir);
+    let times = Times::with_drain(config.proxy_drain);
+    let link = ProxyLink::serve(&config.proxy_socket(), flows.clone(), journal.clone(), names.clone(), times)
+        .await?;
     for change in &set_up.changed_sysctls {
         tracing::info!(%change, "kernel setting changed");
     }
@@ -195,6 +198,7 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     state.identities.reserve(carried.into_iter());
     state.put_in_force(&config, &link).await?;
     state.identities.reserve(std::iter::empty());
+    restore(before, &flows, &names);
     link.take_records();
     let agent = Arc::new(Agent {
         started: Timestamp::now(),
@@ -211,11 +215,26 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         config,
     });
     let events = EventReader::open(&agent.config.pin_dir).context("open the event buffer")?;
-    flows::kernel::spawn_reader(events, flows.clone(), names);
+    flows::kernel::spawn_reader(events, flows.clone(), journal.clone(), names);
     let maps = agent.maps.clone();
     let lost = move || maps.metrics.read().ok()?.get(metric::EVENT_LOST as usize).copied();
-    flows::kernel::spawn_loss_count(lost, flows);
+    flows::kernel::spawn_loss_count(lost, flows, journal);
     Ok(agent)
+}
+
+/// The flow records of the agents before this one.
+fn restore(entries: Vec<Entry>, flows: &FlowStore, names: &Names) {
+    let clock = WallClock::now();
+    for entry in entries {
+        match entry {
+            Entry::Requests(records) => {
+                records.iter().for_each(|record| flows.restore(flows::proxy::record(record, names)));
+            }
+            Entry::Packets(events) => {
+                events.iter().for_each(|event| flows.restore(flows::kernel::record(event, clock, names)));
+            }
+        }
+    }
 }
 
 impl State {

@@ -23,7 +23,8 @@ pub use policy::{
     AppliedDocument, ApplyRequest, ApplyResult, Change, PolicyDocument, PolicySelector, PolicySource,
 };
 pub use status::{
-    AgentStatus, Feature, FlowsStatus, NodeStatus, PolicyFile, PolicyStatus, Program, ProxyHealth, Status,
+    AgentStatus, DrainingProxy, Feature, FlowsStatus, NodeStatus, PolicyFile, PolicyStatus, Program,
+    ProxyHealth, ProxyReplaced, Status,
 };
 
 /// Paths of the API. `{name}` and `{id}` are one percent-encoded segment.
@@ -56,6 +57,9 @@ pub mod route {
     /// POST [`FlowQuery`](super::FlowQuery) gives lines of [`FlowLine`](super::FlowLine)
     /// (`application/x-ndjson`), oldest first; with `follow` the answer does not end.
     pub const FLOWS: &str = "/v1/flows";
+    /// POST (no body) gives [`ProxyReplaced`](super::ProxyReplaced) once a new proxy serves; 409 where
+    /// the old one was kept.
+    pub const PROXY_REPLACE: &str = "/v1/proxy/replace";
 }
 
 /// Why a request was refused or failed.

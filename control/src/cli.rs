@@ -102,7 +102,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let client = Client::new(cli.shared.socket);
     match cli.command {
         Command::Agent(command) => command.run(),
-        Command::Proxy(command) => command.run(),
+        Command::Proxy(command) => command.run(&client, &out),
         Command::Endpoint(command) => on_runtime(command.run(&client, &out)),
         Command::Identity(command) => on_runtime(command.run(&client, &out)),
         Command::Policy(command) => on_runtime(command.run(&client, &out)),

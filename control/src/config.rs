@@ -4,6 +4,7 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -22,6 +23,7 @@ const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/tektin";
 const DEFAULT_POLICY_DIR: &str = "/etc/tektin/policies";
 const DEFAULT_POOL4: &str = "10.244.0.0/24";
 const DEFAULT_POOL6: &str = "fd00:10:244::/112";
+const DEFAULT_PROXY_DRAIN_SECONDS: u32 = 60;
 
 /// Flags of `tektin agent` (and of `tektin cleanup`, which must find the same places). Each is also
 /// an environment variable and, under its long name, a key of the configuration file.
@@ -70,6 +72,9 @@ pub struct AgentArgs {
         default_missing_value = "true"
     )]
     pub no_proxy_supervision: Option<bool>,
+    /// How long a proxy that a new one has replaced may go on with its open connections [default: 60]
+    #[arg(long, env = "TEKTIN_PROXY_DRAIN_SECONDS", value_name = "SECONDS")]
+    pub proxy_drain_seconds: Option<u32>,
     /// Form of the log on standard error [default: text]
     #[arg(long, env = "TEKTIN_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -124,6 +129,7 @@ pub struct AgentConfig {
     /// `None`: where cgroup v2 is mounted.
     pub cgroup_root: Option<PathBuf>,
     pub supervise_proxy: bool,
+    pub proxy_drain: Duration,
     pub log_format: LogFormat,
 }
 
@@ -142,6 +148,7 @@ struct File {
     device: Option<Vec<String>>,
     cgroup_root: Option<PathBuf>,
     no_proxy_supervision: Option<bool>,
+    proxy_drain_seconds: Option<u32>,
     log_format: Option<LogFormat>,
 }
 
@@ -182,6 +189,12 @@ impl AgentArgs {
             devices,
             cgroup_root: self.cgroup_root.or(file.cgroup_root),
             supervise_proxy: !self.no_proxy_supervision.or(file.no_proxy_supervision).unwrap_or(false),
+            proxy_drain: Duration::from_secs(
+                self.proxy_drain_seconds
+                    .or(file.proxy_drain_seconds)
+                    .unwrap_or(DEFAULT_PROXY_DRAIN_SECONDS)
+                    .into(),
+            ),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
         })
     }

@@ -5,6 +5,7 @@ pub mod compact;
 pub mod decision;
 pub mod drops;
 pub mod filter;
+pub mod journal;
 pub mod kernel;
 pub mod proxy;
 pub mod record;
@@ -12,6 +13,7 @@ pub mod resolve;
 pub mod store;
 pub mod table;
 
+pub use journal::Journal;
 pub use resolve::{EndpointName, Resolve};
 pub use store::FlowStore;
 

@@ -2,7 +2,7 @@
 //!
 //! The link keeps a full copy of what the proxy judges by, sends changes, and waits until every
 //! connected proxy judges by them. While a new proxy takes over from an old one both are connected
-//! and both get every change; the newest is the one whose health is shown.
+//! and both get every change. The newest one that serves is the one that stays: see [`take_over`].
 
 use std::{
     collections::HashMap,
@@ -14,27 +14,43 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use tektin_proxy::link_proto::{
-    Drain, FromAgent, PolicyUpdate, from_agent, proxy_link_server::ProxyLinkServer,
-};
+use tektin_proxy::link_proto::{FromAgent, PolicyUpdate, from_agent, proxy_link_server::ProxyLinkServer};
 use tokio::{net::UnixListener, sync::watch};
 use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::{
     api::ProxyHealth,
-    flows::{FlowStore, Resolve},
+    flows::{FlowStore, Journal, Resolve},
 };
 
 mod peer;
+mod records;
 mod session;
 mod state;
+mod take_over;
 
 use session::{Answer, Service, Session};
 use state::State;
 pub use state::StateError;
+pub use take_over::Refusal;
 
 /// How long a proxy may take until all its threads judge by a new revision.
 const ACK_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a link's parts may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    ack: Duration,
+    /// What a replaced proxy gets to finish its open connections.
+    drain: Duration,
+}
+
+impl Times {
+    #[must_use]
+    pub fn with_drain(drain: Duration) -> Self {
+        Self { ack: ACK_TIMEOUT, drain }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -69,25 +85,23 @@ struct Shared {
     connected: watch::Sender<usize>,
     /// Whether names and rules are known, so that records can be told in words.
     taking_records: watch::Sender<bool>,
-    /// Records that each proxy process said it had lost.
+    /// Records that each process of a version without numbers said it had lost.
     lost_totals: Mutex<HashMap<u32, u64>>,
     flows: FlowStore,
+    journal: Journal,
     resolve: Arc<dyn Resolve>,
-    ack_timeout: Duration,
+    times: Times,
 }
 
 impl ProxyLink {
     /// Listens at `path` (0600; a socket that is left there from before is replaced) and serves
     /// until the runtime ends.
-    pub async fn serve(path: &Path, flows: FlowStore, resolve: Arc<dyn Resolve>) -> Result<Self, LinkError> {
-        Self::serve_with(path, flows, resolve, ACK_TIMEOUT).await
-    }
-
-    async fn serve_with(
+    pub async fn serve(
         path: &Path,
         flows: FlowStore,
+        journal: Journal,
         resolve: Arc<dyn Resolve>,
-        ack_timeout: Duration,
+        times: Times,
     ) -> Result<Self, LinkError> {
         let listener =
             bind(path).map_err(|source| LinkError::Bind { path: path.display().to_string(), source })?;
@@ -98,8 +112,9 @@ impl ProxyLink {
             taking_records: watch::Sender::new(false),
             lost_totals: Mutex::default(),
             flows,
+            journal,
             resolve,
-            ack_timeout,
+            times,
         });
         let incoming = UnixListenerStream::new(listener).filter_map(|stream| async {
             let stream = stream.inspect_err(|error| tracing::warn!(%error, "link: accept failed")).ok()?;
@@ -136,7 +151,7 @@ impl ProxyLink {
             session.send(message.clone()).await;
         }
         let answers = futures::future::join_all(
-            sessions.iter().map(|session| session.answer_to(revision, self.0.ack_timeout)),
+            sessions.iter().map(|session| session.answer_to(revision, self.0.times.ack)),
         )
         .await;
 
@@ -185,38 +200,10 @@ impl ProxyLink {
         tokio::time::timeout(timeout, connected.wait_for(|count| *count > 0)).await.is_ok_and(|ok| ok.is_ok())
     }
 
-    /// Waits until the process `pid` is connected; its version, or `None` after `timeout`.
-    pub async fn version_of(&self, pid: u32, timeout: Duration) -> Option<String> {
-        let mut connected = self.0.connected.subscribe();
-        let version = async {
-            loop {
-                let version =
-                    self.0.sessions().iter().find(|s| s.pid() == pid).map(|s| s.version().to_owned());
-                if version.is_some() || connected.changed().await.is_err() {
-                    return version;
-                }
-            }
-        };
-        tokio::time::timeout(timeout, version).await.ok().flatten()
-    }
-
-    /// Asks every connected proxy but `keep` to finish what is open and to end after `seconds`.
-    pub async fn drain_all_but(&self, keep: u32, seconds: u32) {
-        let sessions = self.0.sessions().clone();
-        for session in sessions.iter().filter(|session| session.pid() != keep) {
-            tracing::info!(pid = session.pid(), seconds, "draining proxy");
-            session.send(FromAgent { kind: Some(from_agent::Kind::Drain(Drain { seconds })) }).await;
-        }
-    }
-
-    /// The newest proxy's state.
+    /// The proxy that serves now, and those that drain.
     #[must_use]
     pub fn health(&self) -> ProxyHealth {
-        let sessions = self.0.sessions();
-        sessions.last().map_or_else(ProxyHealth::default, |newest| ProxyHealth {
-            links: sessions.len(),
-            ..newest.health()
-        })
+        take_over::health(&self.0.sessions())
     }
 }
 
@@ -230,15 +217,29 @@ impl Shared {
     }
 
     fn add(&self, session: Arc<Session>) {
-        let mut sessions = self.sessions();
-        sessions.push(session);
-        self.connected.send_replace(sessions.len());
+        self.sessions().push(session);
+        self.tell_waiting();
+    }
+
+    /// Something about a proxy has changed that others wait for.
+    fn changed(&self) {
+        take_over::settle(&self.sessions(), self.times.drain);
+        self.tell_waiting();
     }
 
     fn remove(&self, id: u64) {
-        let mut sessions = self.sessions();
-        sessions.retain(|session| session.id != id);
-        self.connected.send_replace(sessions.len());
+        {
+            let mut sessions = self.sessions();
+            let Some(at) = sessions.iter().position(|session| session.id == id) else { return };
+            let gone = sessions.remove(at);
+            take_over::stand_in(&gone, &sessions);
+        }
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&self) {
+        let count = self.sessions().len();
+        self.connected.send_replace(count);
     }
 }
 

@@ -42,7 +42,11 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
         return reset(captured.stream);
     };
 
-    let Detected { captured, protocol, read } = match captured.detect(&worker.limits).await {
+    let detected = tokio::select! {
+        detected = captured.detect(&worker.limits) => detected,
+        () = worker.cut() => return http1::record_cut(&worker, &flow),
+    };
+    let Detected { captured, protocol, read } = match detected {
         Ok(detected) => detected,
         // A client that connects and leaves has asked for nothing.
         Err((_, DetectError::Closed)) => return,

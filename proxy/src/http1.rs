@@ -18,7 +18,7 @@ use crate::{
     record::Recording,
     tunnel::Tunnel,
     upstream::Http1Upstream,
-    worker::Worker,
+    worker::{Stage, Worker},
 };
 
 /// What the requests of one connection share. They come one after the other.
@@ -69,8 +69,10 @@ pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker:
             },
             changed = changes.changed() => {
                 let Ok(()) = changed else { return };
-                if changes.borrow_and_update().draining {
-                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                match changes.borrow_and_update().stage {
+                    Stage::Serving | Stage::LastAnswers => {}
+                    Stage::IdleEnds => std::pin::Pin::new(&mut connection).graceful_shutdown(),
+                    Stage::Cut => return record_cut(&worker, &flow),
                 }
                 if denied_now(&worker, &flow).is_some() {
                     return;
@@ -90,6 +92,11 @@ pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker:
         Some(tunnel) => tunnel.run(stream, read, &flow, &worker).await,
         None => linger(stream, limits.linger_time).await,
     }
+}
+
+/// The record of a connection that a proxy which ends did not wait for any longer.
+pub(crate) fn record_cut(worker: &Rc<Worker>, flow: &Flow) {
+    Recording::start(worker, flow).refused("still open when the time was up that a proxy has to drain");
 }
 
 /// The record of the end of a connection that no policy allows any more.

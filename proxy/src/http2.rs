@@ -11,7 +11,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Mutex, time::Instant};
 
 use self::prefixed::Prefixed;
-use crate::{capture::Flow, http1::denied_now, record::Recording, upstream::Http2Upstream, worker::Worker};
+use crate::{
+    capture::Flow,
+    http1::{denied_now, record_cut},
+    record::Recording,
+    upstream::Http2Upstream,
+    worker::{Stage, Worker},
+};
 
 /// Octets of one stream that wait for the peer's window: hundreds of streams of a peer that reads
 /// nothing must not fill the memory.
@@ -77,8 +83,11 @@ pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker:
             }
             changed = changes.changed() => {
                 let Ok(()) = changed else { return };
-                if changes.borrow_and_update().draining {
-                    connection.as_mut().graceful_shutdown();
+                match changes.borrow_and_update().stage {
+                    Stage::Serving => {}
+                    // GOAWAY, which leaves the streams that are open and those on their way.
+                    Stage::LastAnswers | Stage::IdleEnds => connection.as_mut().graceful_shutdown(),
+                    Stage::Cut => return record_cut(&worker, &flow),
                 }
                 if denied_now(&worker, &flow).is_some() {
                     return;

@@ -1,29 +1,32 @@
 //! The link to the agent. The agent may go and come back at any time; the proxy goes on by itself.
 
+mod outbox;
 mod session;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use self::session::Session;
-use crate::{counters::Counters, policy::Snapshot, record::RecordSource};
+use crate::{counters::Counters, link_proto::Stage, policy::Snapshot, record::RecordSource};
 
 /// Waits between attempts to reach the agent: it may be just about to start.
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MOST: Duration = Duration::from_secs(1);
 
-/// How long the last records may take to leave at the end.
-const LAST_RECORDS: Duration = Duration::from_millis(500);
-
 /// What the agent wants.
 pub(crate) enum Event {
-    Policy { snapshot: Arc<Snapshot>, seen: Seen },
+    Policy {
+        snapshot: Arc<Snapshot>,
+        seen: Seen,
+    },
     Drain(Duration),
+    /// Whoever was to take over did not.
+    TakeListeners,
 }
 
 /// To be called once every thread judges by the policy.
@@ -39,8 +42,25 @@ impl Seen {
 /// The process's end of the link.
 pub(crate) struct Link {
     events: mpsc::Receiver<Event>,
-    end: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    now: watch::Sender<Now>,
+    task: JoinHandle<usize>,
+}
+
+/// What the process tells its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    In(Stage),
+    /// Send what is left, and end, at the latest then.
+    Ending(Instant),
+}
+
+impl Now {
+    fn stage(self) -> Stage {
+        match self {
+            Self::In(stage) => stage,
+            Self::Ending(_) => Stage::Draining,
+        }
+    }
 }
 
 impl Link {
@@ -52,9 +72,15 @@ impl Link {
         counters: Vec<Arc<Counters>>,
     ) -> Self {
         let (sender, events) = mpsc::channel(1);
-        let (end, ended) = oneshot::channel();
+        let now = watch::Sender::new(Now::In(Stage::Starting));
         let session = Session::new(socket, threads, records, counters, sender);
-        Self { events, end: Some(end), task: tokio::task::spawn_local(dial(session, ended)) }
+        let task = tokio::task::spawn_local(dial(session, now.subscribe()));
+        Self { events, now, task }
+    }
+
+    /// Tells this agent and later ones where the process is in its life.
+    pub(crate) fn is_now(&self, stage: Stage) {
+        self.now.send_replace(Now::In(stage));
     }
 
     pub(crate) async fn next(&mut self) -> Event {
@@ -65,29 +91,57 @@ impl Link {
         }
     }
 
-    /// Sends what records are left, if the agent is there.
-    pub(crate) async fn end(&mut self) {
-        drop(self.end.take());
-        let _ = timeout(LAST_RECORDS, &mut self.task).await;
+    /// Sends what records are left, for at most `time`; returns how many nobody has taken.
+    pub(crate) async fn end(&mut self, time: Duration) -> usize {
+        self.now.send_replace(Now::Ending(Instant::now() + time));
+        // Nobody listens to events any more.
+        self.events.close();
+        while self.events.try_recv().is_ok() {}
+        (&mut self.task).await.unwrap_or(0)
     }
 }
 
-async fn dial(mut session: Session, mut ended: oneshot::Receiver<()>) {
-    let mut backoff = BACKOFF_FIRST;
-    loop {
-        match session.run(&mut ended).await {
-            Ok(session::Ending::Ordered) => return,
-            Ok(session::Ending::AgentLeft) => {
-                tracing::info!("the agent has closed the link");
-                backoff = BACKOFF_FIRST;
+/// Ends only when told to, with the number of records that are left.
+async fn dial(mut session: Session, now: watch::Receiver<Now>) -> usize {
+    let mut told = now.clone();
+    let linked = async {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            match session.run(&mut told).await {
+                Ok(session::Ending::Ordered) => return,
+                Ok(session::Ending::AgentLeft) => {
+                    tracing::info!("the agent has closed the link");
+                    backoff = BACKOFF_FIRST;
+                }
+                Err(error) => tracing::debug!(%error, "no link to the agent"),
             }
-            Err(error) => tracing::debug!(%error, "no link to the agent"),
+            if matches!(*told.borrow(), Now::Ending(_)) && session.waiting() == 0 {
+                return;
+            }
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MOST);
         }
-        tokio::select! {
-            () = sleep(backoff) => {}
-            _ = &mut ended => return,
+    };
+    tokio::select! {
+        () = linked => {}
+        () = over(now) => {}
+    }
+    session.waiting()
+}
+
+/// Ready when the time to end is up.
+async fn over(mut now: watch::Receiver<Now>) {
+    loop {
+        let at = *now.borrow_and_update();
+        match at {
+            Now::Ending(until) => return sleep_until(until).await,
+            Now::In(_) => {
+                if now.changed().await.is_err() {
+                    // The process's end of the link is gone: so is the process, soon.
+                    return;
+                }
+            }
         }
-        backoff = (backoff * 2).min(BACKOFF_MOST);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The proxy's process: threads, order of start, end.
 
 mod descriptors;
+mod drain;
 mod pool;
 mod thread;
 
@@ -16,16 +17,24 @@ use tokio::{
 use crate::{
     capabilities,
     counters::Counters,
-    link::{Event, Link},
+    link::{Event, Link, Seen},
+    link_proto::Stage,
     listener::ListenerPair,
     maps::{Listeners, Slot, Steered, Verdicts},
     options::ProxyOptions,
+    policy::Snapshot,
     record,
 };
+use drain::{Drain, Successor};
 use pool::Pool;
 
-/// How long connections may go on after SIGTERM.
-const DRAIN_AT_SIGNAL: Duration = Duration::from_secs(5);
+/// What SIGTERM leaves connections: whoever started the process starts the next one after it.
+const AT_SIGNAL: Drain = Drain { time: Duration::from_secs(4), successor: Successor::None };
+
+/// How long the last records may take to leave.
+const LAST_RECORDS: Duration = Duration::from_millis(500);
+/// The same for a proxy that has a successor: its agent may be away for a moment.
+const LAST_RECORDS_REPLACED: Duration = Duration::from_secs(10);
 
 /// Runs the proxy until it is told to end: by SIGTERM, SIGINT or the agent.
 ///
@@ -41,7 +50,7 @@ pub fn run(options: ProxyOptions) -> anyhow::Result<()> {
     }
     // All that takes privileges first; nothing is read from the network before they are gone.
     let verdicts = Verdicts::open(&options.pin_dir)?;
-    let mut listeners = Listeners::open(&options.pin_dir)?;
+    let listeners = Listeners::open(&options.pin_dir)?;
     let mut sockets = Vec::new();
     let mut steered = Vec::new();
     for _ in 0..threads {
@@ -60,57 +69,96 @@ pub fn run(options: ProxyOptions) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut pool = Pool::new(limits, sink, counters.clone(), verdicts);
         let mut link = Link::start(options.run_dir.join("proxy.sock"), threads, source, counters);
-        let ending = async {
+        let mut signalled = std::pin::pin!(async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-        };
+        });
         let drain = tokio::select! {
-            () = ending => DRAIN_AT_SIGNAL,
-            drain = serve(&mut link, &mut pool, &mut listeners, sockets, steered) => drain?,
+            () = &mut signalled => AT_SIGNAL,
+            drain = serve(&mut link, &mut pool, listeners, sockets, steered) => drain?,
         };
-        tracing::info!(seconds = drain.as_secs(), "draining");
-        pool.end(drain).await;
-        link.end().await;
+        tracing::info!(seconds = drain.time.as_secs(), "draining");
+        link.is_now(Stage::Draining);
+        pool.drain(drain);
+        let mut last_records = LAST_RECORDS;
+        if drain.successor == Successor::Serves {
+            last_records = LAST_RECORDS_REPLACED;
+            tokio::select! {
+                () = signalled => pool.drain(AT_SIGNAL),
+                end = keep_judging(&mut link, &pool) => end?,
+            }
+        }
+        // Also where that was told to hurry.
+        keep_judging(&mut link, &pool).await?;
+        pool.end().await;
+        let left = link.end(last_records).await;
+        if left > 0 {
+            tracing::warn!(left, "records that no agent has taken are lost");
+        }
         Ok(())
     })
 }
 
-/// Applies what the agent sends until it says to drain; returns the time for that.
+/// Applies what the agent sends until it says to drain.
 async fn serve(
     link: &mut Link,
     pool: &mut Pool,
-    listeners: &mut Listeners,
+    mut listeners: Listeners,
     sockets: Vec<ListenerPair>,
     steered: Vec<Steered>,
-) -> anyhow::Result<Duration> {
+) -> anyhow::Result<Drain> {
     let mut waiting = Some((sockets, steered));
+    // The threads' listeners once more. They must be gone when the threads end theirs, or the kernel
+    // would still find them.
+    let mut own = Vec::new();
     loop {
         match link.next().await {
-            Event::Drain(time) => return Ok(time),
+            Event::Drain(time) => return Ok(Drain { time, successor: Successor::Serves }),
+            Event::TakeListeners => publish(&mut listeners, &own)?,
             Event::Policy { snapshot, seen } => match waiting.take() {
                 Some((sockets, steered)) => {
-                    // Only now is there a policy to judge by: the kernel may steer.
-                    let published: Vec<_> =
-                        sockets.iter().map(|pair| (pair.v4.try_clone(), pair.v6.try_clone())).collect();
+                    for pair in &sockets {
+                        own.push(ListenerPair { v4: pair.v4.try_clone()?, v6: pair.v6.try_clone()? });
+                    }
                     pool.start(sockets, steered, &snapshot)?;
-                    for (thread, (v4, v6)) in (0..).zip(published) {
-                        listeners.publish(Slot::V4(thread), &v4?)?;
-                        listeners.publish(Slot::V6(thread), &v6?)?;
-                    }
-                    tracing::info!(revision = snapshot.revision(), "listeners in place");
                     seen.acknowledge(Ok(()));
+                    // Only now is there a policy to judge by: the kernel may steer.
+                    publish(&mut listeners, &own)?;
+                    tracing::info!(revision = snapshot.revision(), "listeners in place");
+                    link.is_now(Stage::Serving);
                 }
-                None => {
-                    let result = pool.switch_policy(&snapshot).await;
-                    let failed = result.clone().err();
-                    seen.acknowledge(result);
-                    if let Some(error) = failed {
-                        // Some threads judge by the old policy, some by the new: neither is in force.
-                        bail!("policy not in force on all threads: {error}");
-                    }
-                }
+                None => switch(pool, &snapshot, seen).await?,
+            },
+        }
+    }
+}
+
+/// From now on the kernel steers to these listeners, whoever's were there before.
+fn publish(listeners: &mut Listeners, own: &[ListenerPair]) -> anyhow::Result<()> {
+    for (thread, pair) in (0..).zip(own) {
+        listeners.publish(Slot::V4(thread), &pair.v4)?;
+        listeners.publish(Slot::V6(thread), &pair.v6)?;
+    }
+    Ok(())
+}
+
+async fn switch(pool: &Pool, snapshot: &Arc<Snapshot>, seen: Seen) -> anyhow::Result<()> {
+    let result = pool.switch_policy(snapshot).await;
+    seen.acknowledge(result.clone());
+    // Some threads judge by the old policy, some by the new: neither is in force.
+    result.map_err(|error| anyhow::anyhow!("policy not in force on all threads: {error}"))
+}
+
+/// Applies changes of policy while connections end.
+async fn keep_judging(link: &mut Link, pool: &Pool) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = pool.drained() => return Ok(()),
+            event = link.next() => match event {
+                Event::Policy { snapshot, seen } => switch(pool, &snapshot, seen).await?,
+                Event::Drain(_) | Event::TakeListeners => {}
             },
         }
     }

@@ -196,9 +196,10 @@ impl RecordSource {
         batch
     }
 
-    /// Counts records that were taken and could not be handed over.
-    pub fn lose(&self, records: u64) {
-        self.lost.fetch_add(records, Relaxed);
+    /// Records that nobody has taken yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     #[must_use]

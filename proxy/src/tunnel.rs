@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     capture::Flow,
+    http1::record_cut,
     policy::Judging,
     record::Recording,
     request::{Fields, Request, is_http},
@@ -102,6 +103,7 @@ impl Tunnel {
                 let mut recording = Recording::start(worker, flow);
                 recording.refused("nothing moved after the switch of protocols");
             }
+            () = worker.cut() => record_cut(worker, flow),
             recording = no_longer_allowed(&self.facts, flow, worker) => drop(recording),
         }
     }

@@ -30,7 +30,20 @@ pub struct Worker {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) revision: u32,
-    pub(crate) draining: bool,
+    pub(crate) stage: Stage,
+}
+
+/// How near the end of its thread a connection is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    #[default]
+    Serving,
+    /// The next answer says that it is the last one.
+    LastAnswers,
+    /// Who waits for a request need not wait any longer.
+    IdleEnds,
+    /// Time is up.
+    Cut,
 }
 
 impl Worker {
@@ -43,7 +56,7 @@ impl Worker {
         counters: Arc<Counters>,
         sockets: UpstreamSockets,
     ) -> Rc<Self> {
-        let (changes, _) = watch::channel(Change { revision: policy.revision(), draining: false });
+        let (changes, _) = watch::channel(Change { revision: policy.revision(), stage: Stage::Serving });
         let policy = RefCell::new(policy);
         let (tallies, clients) = (Tallies::default(), Clients::default());
         Rc::new(Self { limits, records, counters, tallies, clients, sockets, policy, changes })
@@ -56,9 +69,18 @@ impl Worker {
         self.changes.send_modify(|change| change.revision = revision);
     }
 
-    /// Connections end after the request that they are at.
-    pub fn drain(&self) {
-        self.changes.send_modify(|change| change.draining = true);
+    /// Tells all connections to get ready for the end.
+    pub fn enter(&self, stage: Stage) {
+        self.changes.send_modify(|change| change.stage = change.stage.max(stage));
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.changes.borrow().stage
+    }
+
+    /// Ready when time is up for what is still open.
+    pub(crate) async fn cut(&self) {
+        let _ = self.changes.subscribe().wait_for(|change| change.stage == Stage::Cut).await;
     }
 
     /// Reads the policies in force.
@@ -66,10 +88,10 @@ impl Worker {
         read(&self.policy.borrow())
     }
 
-    /// What changes from now on; a drain that has begun is a change too.
+    /// What changes from now on; an end that has begun is a change too.
     pub(crate) fn changes(&self) -> watch::Receiver<Change> {
         let mut changes = self.changes.subscribe();
-        if changes.borrow().draining {
+        if changes.borrow().stage != Stage::Serving {
             changes.mark_changed();
         }
         changes

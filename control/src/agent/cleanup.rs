@@ -11,12 +11,21 @@ use tektin_loader::Datapath;
 use super::{endpoints::add::ALIAS, lock, netlink::Netlink, node, policies};
 use crate::{
     config::{AGENT_SOCKET, AgentConfig, PROXY_SOCKET},
+    flows::journal,
     proxy_process,
 };
 
 /// What an agent and its proxy write into the run directory.
-const RUN_FILES: [&str; 6] =
-    [AGENT_SOCKET, PROXY_SOCKET, lock::LOCK_FILE, "proxy.pid", "proxy.pid.new", "proxy.log"];
+const RUN_FILES: [&str; 8] = [
+    AGENT_SOCKET,
+    PROXY_SOCKET,
+    lock::LOCK_FILE,
+    "proxy.pid",
+    "proxy.pid.new",
+    "proxy.log",
+    journal::FILES[0],
+    journal::FILES[1],
+];
 /// What an agent writes into the state directory.
 const STATE_FILES: [&str; 4] = ["endpoints.json", "identities.json", "rules.json", policies::FILES];
 

@@ -194,6 +194,11 @@ fn read_into(policies: &Policies, path: &Path, content: &Result<String, String>)
         Ok(text) => text,
         Err(error) => return File { error: Some(error.clone()), ..last },
     };
+    // What a writer leaves that ended between truncating and writing. It must not lift a policy.
+    if text.trim().is_empty() && !last.documents.is_empty() {
+        let error = "it is empty; delete it to take back what it held".to_owned();
+        return File { error: Some(error), ..last };
+    }
     let name = path.display().to_string();
     let documents = match policies::parse(&name, text) {
         Ok(documents) => documents,
@@ -246,6 +251,58 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_emptied_holds_what_it_held() {
+        let good = with_files(&Policies::default(), &contents(&[("/p/a.yaml", &policy("one"))]));
+        for empty in ["", "\n", "  \n\n"] {
+            let emptied = with_files(&good, &contents(&[("/p/a.yaml", empty)]));
+            assert_eq!(names(&emptied), ["/p/a.yaml one"]);
+            assert!(emptied.files[Path::new("/p/a.yaml")].error.is_some());
+        }
+        // A new file may well be empty, and one that says nothing on purpose holds nothing.
+        let new = with_files(&Policies::default(), &contents(&[("/p/a.yaml", "")]));
+        assert_eq!(new.files[Path::new("/p/a.yaml")].error, None);
+        assert!(names(&with_files(&good, &contents(&[("/p/a.yaml", "# nothing")]))).is_empty());
+    }
+
+    /// Whoever renames a new file over the old one, and whoever truncates and writes: a reader gets a
+    /// whole content or is told that there is none now.
+    #[test]
+    fn a_file_that_is_replaced_while_it_is_read_is_read_whole() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        let whole = ["one".repeat(40_000), "two".repeat(40_000)];
+        fs::write(&path, &whole[0]).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let new = directory.path().join(".a.yaml.new");
+                for round in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let text = &whole[round / 2 % 2];
+                    if round % 2 == 0 {
+                        fs::write(&new, text).unwrap();
+                        fs::rename(&new, &path).unwrap();
+                    } else {
+                        fs::write(&path, text).unwrap();
+                    }
+                }
+            });
+            let mut read = 0;
+            for _ in 0..2000 {
+                if let Some(text) = read_file(&path).unwrap() {
+                    assert!(whole.contains(&text), "{} octets", text.len());
+                    read += 1;
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+            assert!(read > 0);
+        });
+    }
+
+    #[test]
     fn a_file_that_was_never_good_has_an_error_and_no_effect() {
         let policies = with_files(&Policies::default(), &contents(&[("/p/a.yaml", "kind: [")]));
         assert!(names(&policies).is_empty());
@@ -269,8 +326,8 @@ mod tests {
     fn documents_may_swap_files() {
         let (one, two) = (policy("one"), policy("two"));
         let before = with_files(&Policies::default(), &contents(&[("/p/a.yaml", &one), ("/p/b.yaml", &two)]));
-        let moved =
-            with_files(&before, &contents(&[("/p/a.yaml", &format!("{one}---\n{two}")), ("/p/b.yaml", "")]));
+        let both = format!("{one}---\n{two}");
+        let moved = with_files(&before, &contents(&[("/p/a.yaml", &both), ("/p/b.yaml", "# moved")]));
         assert_eq!(names(&moved), ["/p/a.yaml one", "/p/a.yaml two"]);
         assert!(moved.files.values().all(|file| file.error.is_none()));
     }

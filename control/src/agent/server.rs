@@ -12,7 +12,7 @@ use axum::{
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{Agent, error::AgentError, netns};
-use crate::api::{ApiError, route};
+use crate::api::{ApiError, ProxyReplaced, route};
 
 mod answer;
 mod endpoints;
@@ -53,6 +53,7 @@ pub async fn serve(listener: UnixListener, agent: Arc<Agent>) -> io::Result<()> 
         .route(route::MAPS, get(maps::list))
         .route(route::MAP, get(maps::dump))
         .route(route::FLOWS, post(flows))
+        .route(route::PROXY_REPLACE, post(replace_proxy))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(agent.clone());
@@ -64,6 +65,23 @@ async fn flows(State(agent): State<Arc<Agent>>, request: Request) -> Result<Resp
     let reader = agent.flows.read(&query).map_err(|error| AgentError::Invalid(error.to_string()))?;
     let body = axum::body::Body::from_stream(reader.into_json_lines());
     Ok(([(axum::http::header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+async fn replace_proxy(State(agent): State<Arc<Agent>>) -> Answer<axum::Json<ProxyReplaced>> {
+    let replacing = agent.supervisor.lock().await.as_ref().map(|supervisor| supervisor.replacing());
+    let Some(replacing) = replacing else {
+        return Err(AgentError::conflict(
+            "this agent does not start proxies (--no-proxy-supervision): start the new one beside the old \
+             one, which then drains",
+        ));
+    };
+    let kept =
+        |error| AgentError::conflict(format!("the proxy is not replaced, the old one goes on: {error}"));
+    unbroken(async move {
+        let replaced = replacing.replace().await.map_err(kept)?;
+        Ok(axum::Json(ProxyReplaced { old: replaced.old, new: replaced.new }))
+    })
+    .await
 }
 
 async fn unknown(request: Request) -> Response {

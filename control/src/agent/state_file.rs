@@ -78,6 +78,54 @@ mod tests {
         assert_eq!(read::<Vec<u32>>(&path).unwrap(), None);
     }
 
+    /// Not a test of its own: what the next one kills.
+    #[test]
+    #[ignore = "writes until it is killed"]
+    fn writer() {
+        let path = std::env::var_os("STATE_FILE_TEST").expect("set by the test that starts this one");
+        for n in 0u32.. {
+            write(Path::new(&path), &vec![n; 20_000]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_writer_that_is_killed_leaves_a_whole_file() {
+        use std::process::{Command, Stdio};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("numbers.json");
+        write(&path, &Vec::<u32>::new()).unwrap();
+        let mut newest = 0;
+        for round in 0..20u64 {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "agent::state_file::tests::writer", "--ignored"])
+                .env("STATE_FILE_TEST", &path)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20 + round * 7 % 31));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let numbers = read::<Vec<u32>>(&path).unwrap().expect("a file");
+            assert!(numbers.is_empty() || numbers.len() == 20_000, "{} numbers", numbers.len());
+            assert!(numbers.windows(2).all(|pair| pair[0] == pair[1]));
+            newest = newest.max(numbers.first().copied().unwrap_or(0));
+        }
+        assert!(newest > 0, "nothing was ever written");
+    }
+
+    #[test]
+    fn no_beginning_of_a_file_is_taken_for_the_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("numbers.json");
+        write(&path, &std::collections::BTreeMap::from([("one", [1u32]), ("two", [2])])).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let error = read::<std::collections::BTreeMap<String, Vec<u32>>>(&path).unwrap_err();
+            assert!(error.to_string().contains("is damaged"), "cut at {cut}: {error}");
+        }
+    }
+
     #[test]
     fn a_damaged_file_is_an_error_that_names_it() {
         let directory = tempfile::tempdir().unwrap();

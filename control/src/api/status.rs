@@ -69,7 +69,7 @@ pub struct Program {
     pub attached: Vec<String>,
 }
 
-/// State of the proxy that serves now.
+/// State of the proxy that serves now. Counts are sums over it and those that drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyHealth {
     /// It holds the link to the agent.
@@ -81,6 +81,9 @@ pub struct ProxyHealth {
     pub revision: u32,
     /// Proxies on the link; more than one while a new one takes over.
     pub links: usize,
+    /// Those that finish what is open.
+    #[serde(default)]
+    pub draining: Vec<DrainingProxy>,
     /// How often the agent had to start it again since the agent started.
     pub restarts: u64,
     pub connections_open: u64,
@@ -90,8 +93,26 @@ pub struct ProxyHealth {
     pub requests_refused: u64,
     pub upstream_failures: u64,
     pub rss_bytes: u64,
-    /// Records that its buffer had no room for.
+    /// Records that the buffers had no room for.
     pub lost_records: u64,
+    /// Records that wait in the buffers.
+    #[serde(default)]
+    pub waiting_records: u64,
+}
+
+/// A proxy that another one has replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainingProxy {
+    pub pid: u32,
+    pub version: String,
+    pub connections_open: u64,
+}
+
+/// Two processes: the one that serves, and the one that it has replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyReplaced {
+    pub old: u32,
+    pub new: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,9 +136,14 @@ pub struct PolicyFile {
 pub struct FlowsStatus {
     /// Records since the agent started.
     pub seen: u64,
+    /// Records of the agents before this one that it took over.
+    #[serde(default)]
+    pub restored: u64,
     /// Records kept for `observe --last`.
     pub kept: usize,
+    /// Events that found the kernel's buffer full, also while no agent read it.
     pub lost_kernel: u64,
+    /// Records that the proxies' buffers had no room for, and those that an agent took with it.
     pub lost_proxy: u64,
     /// Sum over readers that were too slow.
     pub lost_readers: u64,

@@ -2,11 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use tektin_proxy::ProxyOptions;
 
-use super::{error::CliError, logging};
-use crate::config::LogFormat;
+use super::{
+    client::Client,
+    error::CliError,
+    logging, on_runtime,
+    output::{Out, cell},
+};
+use crate::{
+    api::{ProxyReplaced, route},
+    config::LogFormat,
+};
 
 /// Serve as the node's L7 proxy
 ///
@@ -14,7 +22,10 @@ use crate::config::LogFormat;
 /// manager only where the agent is told not to (--no-proxy-supervision). It drops its privileges
 /// before it reads the first octet of a workload, and outlives the agent.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ProxyCommand {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Pinned maps of the agent
     #[arg(long, env = "TEKTIN_PIN_DIR", value_name = "DIR", default_value = "/sys/fs/bpf/tektin")]
     pin_dir: PathBuf,
@@ -29,11 +40,37 @@ pub struct ProxyCommand {
     log_format: LogFormat,
 }
 
+#[derive(Subcommand, Debug)]
+enum Action {
+    Replace(ReplaceCommand),
+}
+
+/// Let a new proxy take over from the one that runs
+///
+/// Starts the binary that is installed now, waits until it judges by the policy and takes new
+/// connections, and lets the old proxy finish what is open (see `tektin agent
+/// --proxy-drain-seconds`). No connection is refused meanwhile. Where the new proxy does not come up,
+/// the old one goes on. An agent that is started from another binary than its proxy does this by
+/// itself.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit codes:
+  0  the new proxy serves
+  1  it does not, and the old one goes on; the reason is on standard error")]
+struct ReplaceCommand {}
+
 impl ProxyCommand {
-    pub fn run(self) -> Result<(), CliError> {
+    pub fn run(self, client: &Client, out: &Out) -> Result<(), CliError> {
+        if let Some(Action::Replace(ReplaceCommand {})) = self.action {
+            return on_runtime(replace(client, out));
+        }
         logging::start(self.log_format);
         let mut options = ProxyOptions::new(self.pin_dir, self.run_dir);
         options.threads = self.threads.map(usize::from);
         tektin_proxy::run(options).map_err(|error| CliError::Failed(error.to_string()))
     }
+}
+
+async fn replace(client: &Client, out: &Out) -> Result<(), CliError> {
+    let replaced: ProxyReplaced = client.post(route::PROXY_REPLACE, &()).await?;
+    out.item(&replaced, vec![("Serving", cell(replaced.new)), ("Draining", cell(replaced.old))])
 }

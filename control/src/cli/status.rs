@@ -9,7 +9,7 @@ use super::{
     map::{MAP_COLUMNS, map_row},
     output::{Format, Out, Tone, cell, or_dash, toned},
 };
-use crate::api::{ProxyHealth, Status, route};
+use crate::api::{DrainingProxy, FlowsStatus, ProxyHealth, Status, route};
 
 /// How agent, kernel programs and proxy are
 ///
@@ -85,7 +85,6 @@ fn show(status: &Status, out: &Out) -> Result<(), CliError> {
 
 fn summary(status: &Status) -> Vec<(&'static str, Cell)> {
     let Status { agent, node, policy, flows, .. } = status;
-    let lost = flows.lost_kernel + flows.lost_proxy + flows.lost_readers;
     let problems = status.problems.len();
     vec![
         ("Agent", cell(format!("{} (process {}, since {:.0})", agent.version, agent.pid, agent.started))),
@@ -106,7 +105,7 @@ fn summary(status: &Status) -> Vec<(&'static str, Cell)> {
         ("Policy", cell(format!("{} documents, revision {}", policy.documents, policy.revision))),
         ("Proxy", proxy(&status.proxy)),
         ("Requests", cell(requests(&status.proxy))),
-        ("Flows", cell(format!("{} seen, {} kept, {lost} lost", flows.seen, flows.kept))),
+        ("Flows", cell(self::flows(flows, &status.proxy))),
         ("Problems", if problems == 0 { toned("none", Tone::Good) } else { toned(problems, Tone::Bad) }),
     ]
 }
@@ -119,14 +118,36 @@ fn proxy(proxy: &ProxyHealth) -> Cell {
         );
     }
     cell(format!(
-        "{} (process {}, {} threads, revision {}, {} MiB, restarts: {})",
+        "{} (process {}, {} threads, revision {}, {} MiB, restarts: {}){}",
         proxy.version,
         proxy.pid,
         proxy.threads,
         proxy.revision,
         proxy.rss_bytes >> 20,
         proxy.restarts,
+        proxy.draining.iter().map(draining).collect::<String>(),
     ))
+}
+
+fn draining(proxy: &DrainingProxy) -> String {
+    format!("\nprocess {} ({}) drains: {} connections", proxy.pid, proxy.version, proxy.connections_open)
+}
+
+fn flows(flows: &FlowsStatus, proxy: &ProxyHealth) -> String {
+    let FlowsStatus { seen, restored, kept, lost_kernel, lost_proxy, lost_readers } = flows;
+    let mut text = format!("{seen} seen, {restored} of earlier agents, {kept} kept");
+    if proxy.waiting_records > 0 {
+        text += &format!(", {} wait in the proxy", proxy.waiting_records);
+    }
+    match lost_kernel + lost_proxy + lost_readers {
+        0 => text += ", none lost",
+        lost => {
+            text += &format!(
+                ", {lost} lost (kernel's buffer full: {lost_kernel}, proxy: {lost_proxy}, slow readers: {lost_readers})"
+            );
+        }
+    }
+    text
 }
 
 fn requests(proxy: &ProxyHealth) -> String {

@@ -32,6 +32,15 @@ struct Inner {
     status: FlowsStatus,
 }
 
+impl Inner {
+    fn keep(&mut self, record: Arc<FlowRecord>) {
+        if self.kept.len() == self.capacity {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(record);
+    }
+}
+
 impl Default for FlowStore {
     fn default() -> Self {
         Self::with_capacity(KEPT, BEHIND)
@@ -57,14 +66,18 @@ impl FlowStore {
     pub fn push(&self, record: FlowRecord) {
         let record = Arc::new(record);
         let mut inner = self.inner();
-        if inner.kept.len() == inner.capacity {
-            inner.kept.pop_front();
-        }
-        inner.kept.push_back(record.clone());
+        inner.keep(record.clone());
         inner.status.seen += 1;
         // Sent under the lock, so that `read` sees each record once: kept or live. An error means
         // that nobody follows.
         let _ = inner.live.send(FlowLine::Flow(record));
+    }
+
+    /// Adds a record of an agent before this one.
+    pub fn restore(&self, record: FlowRecord) {
+        let mut inner = self.inner();
+        inner.keep(Arc::new(record));
+        inner.status.restored += 1;
     }
 
     /// Counts `lost` records that never came, and shows the gap to followers.

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,17 +13,17 @@ use std::{
 use futures::Stream;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tektin_proxy::link_proto::{
-    Ack, FromAgent, FromProxy, Health, Hello, Records, from_agent, from_proxy, proxy_link_server,
+    Ack, AgentHello, FromAgent, FromProxy, Health, Hello, Stage, from_agent, from_proxy, proxy_link_server,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
-use super::Shared;
-use crate::{
-    api::{LostAt, ProxyHealth},
-    flows,
+use super::{
+    Shared,
+    records::{self, Batch},
 };
+use crate::api::ProxyHealth;
 
 /// How long a proxy may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +31,14 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const QUEUE: usize = 64;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Whether a message moved the proxy on in its life.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StageChange {
+    None,
+    Told,
+}
 
 /// What a proxy made of a revision.
 #[must_use]
@@ -49,6 +57,10 @@ pub struct Session {
     /// Of the process that the kernel says is at the other end.
     pidfd: Option<OwnedFd>,
     pid: u32,
+    /// When the kernel started the process, in its ticks since boot.
+    started: u64,
+    /// As [`Stage`] has it: what it said last, or what it was told.
+    stage: AtomicI32,
     to_proxy: mpsc::Sender<Result<FromAgent, Status>>,
     /// The newest acknowledgement.
     acked: watch::Sender<Ack>,
@@ -63,8 +75,60 @@ impl Session {
     }
 
     #[must_use]
-    pub fn version(&self) -> &str {
-        &self.hello.version
+    pub fn instance(&self) -> u64 {
+        self.hello.instance
+    }
+
+    /// Younger processes are greater; of one process, later links.
+    #[must_use]
+    pub fn age(&self) -> (u64, u64) {
+        (self.started, self.id)
+    }
+
+    #[must_use]
+    pub fn is_same_process(&self, other: &Self) -> bool {
+        (self.pid, self.hello.instance) == (other.pid, other.hello.instance)
+    }
+
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match Stage::try_from(self.stage.load(Ordering::Relaxed)) {
+            Ok(Stage::Unsaid) | Err(_) => {
+                let ack = self.acked.borrow();
+                if ack.revision != 0 && ack.error.is_empty() { Stage::Serving } else { Stage::Starting }
+            }
+            Ok(stage) => stage,
+        }
+    }
+
+    /// It was told to drain; what it said before does not count any more.
+    pub fn drains(&self) {
+        self.stage.store(Stage::Draining.into(), Ordering::Relaxed);
+    }
+
+    fn is_in(&self, stage: Stage) -> StageChange {
+        let before = self.stage();
+        if before != Stage::Draining && stage != Stage::Unsaid {
+            self.stage.store(stage.into(), Ordering::Relaxed);
+        }
+        if self.stage() == before { StageChange::None } else { StageChange::Told }
+    }
+
+    /// Why it does not take the policy, if it does not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        Some(self.acked.borrow().error.clone()).filter(|error| !error.is_empty())
+    }
+
+    pub fn has_lost(&self, records: u64) {
+        self.change_health(|health| health.lost_records = health.lost_records.max(records));
+    }
+
+    /// Sends a message, if the proxy reads at all; one that does not hears the next one of the kind.
+    pub fn tell(&self, kind: from_agent::Kind) {
+        if self.to_proxy.try_send(Ok(FromAgent { kind: Some(kind) })).is_err() {
+            tracing::warn!(pid = self.pid, "the proxy does not read what the agent says");
+        }
     }
 
     /// Queues a message. A proxy that is gone or does not read shows when its answer is missing.
@@ -137,8 +201,9 @@ impl Session {
         self.acked.send_replace(ack);
     }
 
-    fn is_well(&self, health: &Health) {
+    fn is_well(&self, health: &Health) -> StageChange {
         self.change_health(|shown| {
+            shown.waiting_records = health.records_waiting;
             shown.connections_open = health.connections_open;
             shown.connections_total = health.connections_total;
             shown.requests_allowed = health.requests_allowed;
@@ -147,6 +212,7 @@ impl Session {
             shown.upstream_failures = health.upstream_failures;
             shown.rss_bytes = health.rss_bytes;
         });
+        self.is_in(health.stage())
     }
 
     fn change_health(&self, change: impl FnOnce(&mut ProxyHealth)) {
@@ -193,6 +259,8 @@ async fn serve(
     let (ended, mut disconnected) = watch::channel(false);
     let session = Arc::new(Session {
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        stage: AtomicI32::new(hello.stage),
+        started: started(pid).unwrap_or(0),
         hello,
         pidfd: Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
         pid: pid.unsigned_abs(),
@@ -203,6 +271,10 @@ async fn serve(
     });
     {
         let state = shared.state.lock().await;
+        if session.instance() != 0 {
+            let hello = AgentHello { version: env!("CARGO_PKG_VERSION").to_owned() };
+            session.send(FromAgent { kind: Some(from_agent::Kind::Hello(hello)) }).await;
+        }
         if let Some(state) = &*state {
             session.send(FromAgent { kind: Some(from_agent::Kind::Policy(state.as_full_update())) }).await;
         }
@@ -217,7 +289,9 @@ async fn serve(
         let message = tokio::select! {
             message = inbound.message() => message,
             Ok(_) = taking.wait_for(|taking| *taking), if !held.is_empty() => {
-                held.drain(..).for_each(|records| take(&shared, &session, records));
+                if take_all(&shared, &session, &mut held).is_err() {
+                    break;
+                }
                 continue;
             }
             _ = disconnected.wait_for(|ended| *ended) => break,
@@ -226,10 +300,18 @@ async fn serve(
             Ok(Some(FromProxy { kind: None })) => {}
             Ok(Some(FromProxy { kind: Some(kind) })) => match kind {
                 from_proxy::Kind::Hello(_) => tracing::debug!(pid, "link: second hello"),
-                from_proxy::Kind::Ack(ack) => session.acknowledged(ack),
-                from_proxy::Kind::Health(health) => session.is_well(&health),
+                from_proxy::Kind::Ack(ack) => {
+                    session.acknowledged(ack);
+                    shared.changed();
+                }
+                from_proxy::Kind::Health(health) => {
+                    if session.is_well(&health) == StageChange::Told {
+                        shared.changed();
+                    }
+                }
                 // In the order in which they came.
-                from_proxy::Kind::Records(records) => held.push(records),
+                from_proxy::Kind::Records(records) => held.push(Batch::Plain(records)),
+                from_proxy::Kind::NumberedRecords(encoded) => held.push(Batch::Numbered(encoded)),
             },
             Ok(None) => break,
             Err(status) => {
@@ -239,19 +321,25 @@ async fn serve(
         }
     }
     // What it said last counts, too.
-    held.drain(..).for_each(|records| take(&shared, &session, records));
+    let _ = take_all(&shared, &session, &mut held);
     // Whoever waits for an answer of this proxy learns that none will come.
     session.disconnect();
     shared.remove(session.id);
     tracing::info!(pid, "proxy disconnected");
 }
 
-fn take(shared: &Shared, session: &Session, Records { records, lost_total }: Records) {
-    for record in &records {
-        shared.flows.push(flows::proxy::record(record, &*shared.resolve));
+fn take_all(shared: &Shared, session: &Session, held: &mut Vec<Batch>) -> Result<(), ()> {
+    for batch in held.drain(..) {
+        records::take(shared, session, batch).map_err(|error| {
+            tracing::error!(pid = session.pid, %error, "link: records refused");
+        })?;
     }
-    // By process, so that a proxy that dials again is not counted twice.
-    let before = shared.lost_totals().insert(session.pid, lost_total).unwrap_or(0);
-    shared.flows.lost(LostAt::Proxy, lost_total.saturating_sub(before));
-    session.change_health(|health| health.lost_records = lost_total);
+    Ok(())
+}
+
+/// When a process was started: field 22 of its `stat` (proc_pid_stat(5)), behind a name that may
+/// hold anything.
+fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }

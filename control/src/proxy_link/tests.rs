@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use tektin_proxy::link_proto::{
-    Ack, EndpointRoot, FromProxy, Hello, Policy, Record, Records, from_proxy,
+    Ack, Drain, EndpointRoot, FromProxy, Health, Hello, Policy, Record, Records, Stage, from_proxy,
     proxy_link_client::ProxyLinkClient,
 };
 use tokio::{net::UnixStream, sync::mpsc};
@@ -23,7 +24,9 @@ async fn lab(ack_timeout: Duration) -> Lab {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("proxy.sock");
     let flows = FlowStore::default();
-    let link = ProxyLink::serve_with(&path, flows.clone(), Arc::new(World), ack_timeout).await.unwrap();
+    let times = Times { ack: ack_timeout, drain: Duration::from_secs(30) };
+    let link =
+        ProxyLink::serve(&path, flows.clone(), Journal::default(), Arc::new(World), times).await.unwrap();
     Lab { _dir: dir, path, link, flows }
 }
 
@@ -39,6 +42,19 @@ impl Proxy {
     }
 
     async fn dial_as(lab: &Lab, version: &str) -> Self {
+        Self::dial_with(lab, Hello { pid: 1, version: version.into(), threads: 2, ..Hello::default() }).await
+    }
+
+    /// A proxy of this version.
+    async fn dial_now(lab: &Lab, instance: u64, stage: Stage) -> Self {
+        let version = instance.to_string();
+        let hello = Hello { pid: 1, version, threads: 2, instance, stage: stage.into() };
+        let mut proxy = Self::dial_with(lab, hello).await;
+        assert!(matches!(proxy.next().await, from_agent::Kind::Hello(_)));
+        proxy
+    }
+
+    async fn dial_with(lab: &Lab, proxy_hello: Hello) -> Self {
         let path = lab.path.clone();
         let connector = tower::service_fn(move |_| {
             let path = path.clone();
@@ -46,7 +62,6 @@ impl Proxy {
         });
         let channel = Endpoint::from_static("http://link").connect_with_connector(connector).await.unwrap();
         let (to_agent, outbound) = mpsc::channel(16);
-        let proxy_hello = Hello { pid: 1, version: version.into(), threads: 2 };
         to_agent.send(FromProxy { kind: Some(from_proxy::Kind::Hello(proxy_hello)) }).await.unwrap();
         let from_agent =
             ProxyLinkClient::new(channel).connect(ReceiverStream::new(outbound)).await.unwrap().into_inner();
@@ -61,11 +76,32 @@ impl Proxy {
         self.say(from_proxy::Kind::Ack(Ack { revision, error: error.into() })).await;
     }
 
-    /// The next policy update; fails after five seconds.
-    async fn update(&mut self) -> PolicyUpdate {
+    async fn is_in(&self, stage: Stage) {
+        self.say(from_proxy::Kind::Health(Health { stage: stage.into(), ..Health::default() })).await;
+    }
+
+    async fn records(&self, first: u64, count: usize, lost_total: u64) {
+        let records = Records { records: vec![Record::default(); count], lost_total, first };
+        self.say(from_proxy::Kind::NumberedRecords(records.encode_to_vec().into())).await;
+    }
+
+    /// The agent's next message; fails after five seconds.
+    async fn next(&mut self) -> from_agent::Kind {
         let message = tokio::time::timeout(Duration::from_secs(5), self.from_agent.message()).await;
-        match message.expect("an update in time").unwrap().unwrap().kind {
-            Some(from_agent::Kind::Policy(update)) => update,
+        message.expect("a message in time").unwrap().unwrap().kind.unwrap()
+    }
+
+    async fn through(&mut self) -> u64 {
+        match self.next().await {
+            from_agent::Kind::Records(ack) => ack.through,
+            other => panic!("no acknowledgement: {other:?}"),
+        }
+    }
+
+    /// The next policy update.
+    async fn update(&mut self) -> PolicyUpdate {
+        match self.next().await {
+            from_agent::Kind::Policy(update) => update,
             other => panic!("not an update: {other:?}"),
         }
     }
@@ -219,7 +255,7 @@ async fn records_reach_the_store_and_losses_are_counted_once() {
     let lab = lab(Duration::from_secs(5)).await;
     let records = |lost_total| {
         let record = Record { src_identity: 256, ..Record::default() };
-        from_proxy::Kind::Records(Records { records: vec![record], lost_total })
+        from_proxy::Kind::Records(Records { records: vec![record], lost_total, ..Records::default() })
     };
     let mut reader = lab.flows.read(&FlowQuery { follow: true, ..FlowQuery::default() }).unwrap();
     let proxy = Proxy::dial(&lab).await;
@@ -243,21 +279,108 @@ async fn records_reach_the_store_and_losses_are_counted_once() {
 }
 
 #[tokio::test]
-async fn the_newest_proxy_is_the_main_one_and_the_old_one_drains() {
+async fn numbered_records_are_acknowledged_once_stored_and_taken_once() {
+    let lab = lab(Duration::from_secs(5)).await;
+    let mut proxy = Proxy::dial_now(&lab, 7, Stage::Starting).await;
+    proxy.records(1, 3, 0).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), proxy.from_agent.message()).await;
+    assert!(early.is_err(), "not stored yet: {early:?}");
+    lab.link.take_records();
+    assert_eq!(proxy.through().await, 3);
+    drop(proxy);
+
+    // The acknowledgement was lost with the link.
+    let mut proxy = Proxy::dial_now(&lab, 7, Stage::Serving).await;
+    proxy.records(1, 3, 0).await;
+    assert_eq!(proxy.through().await, 3);
+    proxy.records(4, 2, 6).await;
+    assert_eq!(proxy.through().await, 5);
+    assert_eq!((lab.flows.status().seen, lab.flows.status().lost_proxy), (5, 6));
+    assert_eq!(lab.link.health().lost_records, 6);
+    // What cannot be read ends the link.
+    proxy.say(from_proxy::Kind::NumberedRecords(b"\xff"[..].into())).await;
+    let end = tokio::time::timeout(Duration::from_secs(5), proxy.from_agent.message()).await.unwrap();
+    assert!(!matches!(end, Ok(Some(_))), "{end:?}");
+}
+
+/// All proxies here are one process to the kernel: the later link counts as the younger.
+#[tokio::test]
+async fn a_new_proxy_that_serves_lets_the_old_one_drain() {
     let lab = lab(Duration::from_secs(5)).await;
     let own = std::process::id();
-    let mut old = Proxy::dial_as(&lab, "old").await;
-    assert_eq!(lab.link.version_of(own, Duration::from_secs(5)).await.as_deref(), Some("old"));
-    assert_eq!(lab.link.version_of(1, Duration::from_millis(20)).await, None);
-    let _new = Proxy::dial_as(&lab, "new").await;
+    assert_eq!(lab.link.publish(update(1, true, 10)).await.unwrap(), Published::NoProxy);
+    let mut old = Proxy::dial_now(&lab, 1, Stage::Serving).await;
+    assert_eq!(old.update().await.revision, 1);
+    old.answer(1, "").await;
+    let mut new = Proxy::dial_now(&lab, 2, Stage::Starting).await;
+    assert_eq!(new.update().await, update(1, true, 10));
+    new.answer(1, "").await;
+    // It judges, but its listeners are not in place.
+    let refusal = lab.link.serves(own, Duration::from_millis(50)).await;
+    assert_eq!(refusal, Err(Refusal::NotServing(Duration::from_millis(50))));
+    assert_eq!(lab.link.health().version, "1");
+    new.is_in(Stage::Serving).await;
+    lab.link.serves(own, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(old.next().await, from_agent::Kind::Drain(Drain { seconds: 30 }));
+
+    let more = Health { connections_open: 3, stage: Stage::Draining.into(), ..Health::default() };
+    old.say(from_proxy::Kind::Health(more)).await;
+    while lab.link.health().connections_open != 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let health = lab.link.health();
+    assert_eq!((health.version.as_str(), health.links), ("2", 2));
+    assert_eq!(health.draining.iter().map(|proxy| proxy.version.as_str()).collect::<Vec<_>>(), ["1"]);
+
+    // Both judge by every change, and neither holds it up once it is gone.
+    let (published, ()) = tokio::join!(lab.link.publish(update(2, false, 11)), async {
+        for proxy in [&mut old, &mut new] {
+            assert_eq!(proxy.update().await.revision, 2);
+        }
+        new.answer(2, "").await;
+        drop(old);
+    });
+    assert_eq!(published.unwrap(), Published::Acked);
+}
+
+#[tokio::test]
+async fn the_next_agent_sees_who_serves_and_who_drains() {
+    let lab = lab(Duration::from_secs(5)).await;
+    let mut drains = Proxy::dial_now(&lab, 1, Stage::Draining).await;
+    let mut replaced = Proxy::dial_now(&lab, 2, Stage::Serving).await;
+    let mut newest = Proxy::dial_now(&lab, 3, Stage::Serving).await;
+    assert_eq!(
+        lab.link.publish_and_answer(&mut [&mut drains, &mut replaced, &mut newest]).await,
+        Published::Acked
+    );
+    assert!(matches!(replaced.next().await, from_agent::Kind::Drain(_)));
+    assert_eq!(lab.link.health().version, "3");
+    assert_eq!(lab.link.health().draining.len(), 2);
+}
+
+#[tokio::test]
+async fn who_is_to_take_over_and_dies_leaves_the_places_to_the_old_one() {
+    let lab = lab(Duration::from_secs(5)).await;
+    let mut old = Proxy::dial_now(&lab, 1, Stage::Serving).await;
+    let new = Proxy::dial_now(&lab, 2, Stage::Starting).await;
     while lab.link.health().links < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(lab.link.health().version, "new");
-    lab.link.drain_all_but(1, 30).await;
-    let drain =
-        tokio::time::timeout(Duration::from_secs(5), old.from_agent.message()).await.unwrap().unwrap();
-    assert_eq!(drain.unwrap().kind, Some(from_agent::Kind::Drain(Drain { seconds: 30 })));
+    drop(new);
+    assert!(matches!(old.next().await, from_agent::Kind::TakeListeners(_)));
+}
+
+impl ProxyLink {
+    /// Publishes revision 1 and has these proxies answer it.
+    async fn publish_and_answer(&self, proxies: &mut [&mut Proxy]) -> Published {
+        let (published, ()) = tokio::join!(self.publish(update(1, true, 10)), async {
+            for proxy in proxies {
+                assert_eq!(proxy.update().await.revision, 1);
+                proxy.answer(1, "").await;
+            }
+        });
+        published.unwrap()
+    }
 }
 
 #[tokio::test]
@@ -266,5 +389,7 @@ async fn the_socket_is_for_its_owner_only() {
     assert_eq!(std::fs::metadata(&lab.path).unwrap().permissions().mode() & 0o777, 0o600);
     // A second agent replaces a socket that was left behind.
     drop(lab.link);
-    ProxyLink::serve(&lab.path, FlowStore::default(), Arc::new(World)).await.unwrap();
+    let (flows, journal) = (FlowStore::default(), Journal::default());
+    let times = Times::with_drain(Duration::from_secs(1));
+    ProxyLink::serve(&lab.path, flows, journal, Arc::new(World), times).await.unwrap();
 }

@@ -47,6 +47,20 @@ pub struct ProxyProcess {
 
 /// Starts a proxy and writes the pid file. Its output goes to `proxy.log` in the run directory.
 pub fn start(command: &ProxyCommand) -> Result<ProxyProcess, ProcessError> {
+    let mut process = spawn(command)?;
+    if let Err(error) = write_pid_file(&command.run_dir, process.pid) {
+        // A proxy that nobody finds would stay behind.
+        if let Some(child) = &mut process.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        return Err(error);
+    }
+    Ok(process)
+}
+
+/// Starts a proxy that nobody has written down yet.
+pub fn spawn(command: &ProxyCommand) -> Result<ProxyProcess, ProcessError> {
     let failed = |source| ProcessError::Start { program: command.program.display().to_string(), source };
     let log = open_log(&command.run_dir.join(LOG_FILE))?;
     let mut process = Command::new(&command.program);
@@ -67,8 +81,7 @@ pub fn start(command: &ProxyCommand) -> Result<ProxyProcess, ProcessError> {
     }
     let mut child = process.spawn().map_err(failed)?;
     let pid = child.id();
-    let watched = watch(pid).and_then(|pidfd| write_pid_file(&command.run_dir, pid).map(|()| pidfd));
-    match watched {
+    match watch(pid) {
         Ok(pidfd) => {
             tracing::info!(pid, "started the proxy");
             Ok(ProxyProcess { pid, pidfd, child: Some(child) })
@@ -90,7 +103,14 @@ pub fn find_running(run_dir: &Path) -> Result<Option<ProxyProcess>, ProcessError
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(ProcessError::Read { path: path.display().to_string(), source }),
     };
-    let Ok(pid) = text.trim().parse::<u32>() else { return Ok(None) };
+    match text.trim().parse() {
+        Ok(pid) => adopt_process(pid, run_dir),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The process `pid`, if it is alive and is a proxy of this run directory.
+pub fn adopt_process(pid: u32, run_dir: &Path) -> Result<Option<ProxyProcess>, ProcessError> {
     // Opened before the look at its command line: what is seen there is this process's.
     let pidfd = match watch(pid) {
         Ok(pidfd) => pidfd,
@@ -102,6 +122,28 @@ pub fn find_running(run_dir: &Path) -> Result<Option<ProxyProcess>, ProcessError
         Err(error) => return Err(error),
     };
     Ok(is_proxy_of(pid, run_dir).then_some(ProxyProcess { pid, pidfd, child: None }))
+}
+
+/// Which build a program is: its file's size and time of change, which a copy or a new build changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binary {
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Binary {
+    #[must_use]
+    pub fn of(program: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = fs::metadata(program).ok()?;
+        Some(Self { size: meta.size(), changed: (meta.mtime(), meta.mtime_nsec()) })
+    }
+
+    /// What the process runs, also when its file has been replaced.
+    #[must_use]
+    pub fn of_process(pid: u32) -> Option<Self> {
+        Self::of(Path::new(&format!("/proc/{pid}/exe")))
+    }
 }
 
 /// A zombie has no command line, so it is none either.

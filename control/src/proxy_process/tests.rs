@@ -1,7 +1,10 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::*;
-use crate::flows::{FlowStore, testing::World};
+use crate::{
+    flows::{FlowStore, Journal, testing::World},
+    proxy_link::Times,
+};
 
 /// A run directory. What its pid file names ends with it, also when a test fails.
 struct RunDir(tempfile::TempDir);
@@ -37,7 +40,9 @@ fn command(dir: &Path, script: &str) -> ProxyCommand {
 }
 
 async fn link(dir: &Path) -> ProxyLink {
-    ProxyLink::serve(&dir.join("proxy.sock"), FlowStore::default(), Arc::new(World)).await.unwrap()
+    let times = Times::with_drain(Duration::from_secs(1));
+    let (flows, journal) = (FlowStore::default(), Journal::default());
+    ProxyLink::serve(&dir.join("proxy.sock"), flows, journal, Arc::new(World), times).await.unwrap()
 }
 
 fn pid_in_file(dir: &Path) -> Option<u32> {

@@ -19,6 +19,7 @@ mod netlab;
 mod policies;
 mod policy_input;
 mod real_clients;
+mod restarts;
 mod scripts;
 mod smuggling;
 mod spoofing;

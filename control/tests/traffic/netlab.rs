@@ -5,6 +5,7 @@
 mod agent;
 pub mod clients;
 pub mod leaks;
+pub mod load;
 pub mod namespace;
 pub mod process;
 pub mod servers;
@@ -49,6 +50,7 @@ pub struct Lab {
     namespaces: Mutex<Vec<Namespace>>,
     agent: Mutex<Option<AgentProcess>>,
     agent_args: Vec<String>,
+    agent_program: Mutex<PathBuf>,
     root_before: RootState,
 }
 
@@ -77,6 +79,7 @@ impl Lab {
             world: Namespace::named(format!("{tag}-world")),
             namespaces: Mutex::default(),
             agent: Mutex::default(),
+            agent_program: Mutex::new(process::tektin_path().to_owned()),
             agent_args: agent_args.iter().map(ToString::to_string).collect(),
             root_before,
             tag,

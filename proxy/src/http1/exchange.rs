@@ -16,6 +16,7 @@ use crate::{
     tunnel::{Facts, Tunnel, is_asked_for},
     upstream::{Http1Upstream, SendError, UpstreamError},
     verdict::{Permit, Verdict},
+    worker::Stage,
 };
 
 /// Answers a request. Its record is written when this ends, however it ends.
@@ -24,8 +25,12 @@ pub(super) async fn serve(
     session: Rc<Session>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut recording = Recording::start(&session.worker, &session.flow);
-    let response = answer(request, &session, &mut recording).await;
+    let mut response = answer(request, &session, &mut recording).await;
     recording.status(response.status());
+    // A proxy that ends says so with an answer: a client that is told sends its next request elsewhere.
+    if session.worker.stage() != Stage::Serving && session.tunnel.borrow().is_none() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

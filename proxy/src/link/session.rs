@@ -5,24 +5,26 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::UnixStream,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::{Endpoint, Uri};
 
-use super::{Event, Seen};
+use super::{
+    Event, Now, Seen,
+    outbox::{Manner, Outbox},
+};
 use crate::{
     counters::Counters,
     link_proto::{
-        Ack, FromAgent, FromProxy, Health, Hello, PolicyUpdate, Records, from_agent, from_proxy,
+        Ack, FromAgent, FromProxy, Health, Hello, PolicyUpdate, Stage, from_agent, from_proxy,
         proxy_link_client::ProxyLinkClient,
     },
     policy::{RuleCache, Snapshot},
     record::RecordSource,
 };
 
-const BATCH: usize = 512;
 const BATCH_TIME: Duration = Duration::from_millis(100);
 const HEALTH_TIME: Duration = Duration::from_secs(1);
 
@@ -33,7 +35,7 @@ const MESSAGE_OCTETS: usize = 256 << 20;
 pub(super) struct Session {
     socket: PathBuf,
     threads: usize,
-    records: RecordSource,
+    outbox: Outbox,
     counters: Vec<Arc<Counters>>,
     events: mpsc::Sender<Event>,
     /// `None` before the first full policy.
@@ -64,11 +66,17 @@ impl Session {
         counters: Vec<Arc<Counters>>,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        Self { socket, threads, records, counters, events, policy: None, cache: RuleCache::default() }
+        let outbox = Outbox::new(records);
+        Self { socket, threads, outbox, counters, events, policy: None, cache: RuleCache::default() }
+    }
+
+    /// Records that no agent has taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.outbox.waiting()
     }
 
     /// Connects, and serves the link until one side ends it.
-    pub(super) async fn run(&mut self, ended: &mut oneshot::Receiver<()>) -> Result<Ending, LinkError> {
+    pub(super) async fn run(&mut self, now: &mut watch::Receiver<Now>) -> Result<Ending, LinkError> {
         let socket = self.socket.clone();
         let channel = Endpoint::from_static("http://agent")
             .connect_with_connector(tower::service_fn(move |_: Uri| {
@@ -76,14 +84,16 @@ impl Session {
                 async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
             }))
             .await?;
-        // A batch that is not taken from here yet is in no socket either: what is lost can be counted.
         let (outbound, receiver) = mpsc::channel(4);
         let hello = Hello {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             threads: u32::try_from(self.threads).unwrap_or(u32::MAX),
+            instance: self.outbox.instance(),
+            stage: now.borrow_and_update().stage().into(),
         };
-        let _ = outbound.try_send(message(from_proxy::Kind::Hello(hello)));
+        self.outbox.reconnected();
+        let _ = outbound.try_send(message_of(from_proxy::Kind::Hello(hello)));
         let mut inbound = ProxyLinkClient::new(channel)
             .max_decoding_message_size(MESSAGE_OCTETS)
             .connect(ReceiverStream::new(receiver))
@@ -98,40 +108,62 @@ impl Session {
             time.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         loop {
+            let ending = matches!(*now.borrow(), Now::Ending(_));
+            if ending && self.outbox.waiting() == 0 {
+                drop(outbound);
+                // The agent ends the stream once it has read ours to the end.
+                while let Some(Ok(_)) = inbound.next().await {}
+                return Ok(Ending::Ordered);
+            }
             tokio::select! {
-                received = inbound.next() => match received {
-                    None => return Ok(Ending::AgentLeft),
-                    Some(Err(status)) => return Err(LinkError::Stream(Box::new(status))),
-                    Some(Ok(FromAgent { kind: Some(from_agent::Kind::Policy(update)) })) => {
-                        let ack = self.apply(&update).await;
-                        if outbound.send(message(from_proxy::Kind::Ack(ack))).await.is_err() {
-                            return Ok(Ending::AgentLeft);
-                        }
+                received = inbound.next() => {
+                    let message = match received {
+                        None => return Ok(Ending::AgentLeft),
+                        Some(Err(status)) => return Err(LinkError::Stream(Box::new(status))),
+                        Some(Ok(message)) => message,
+                    };
+                    if let Some(ack) = self.hear(message).await
+                        && outbound.send(message_of(from_proxy::Kind::Ack(ack))).await.is_err()
+                    {
+                        return Ok(Ending::AgentLeft);
                     }
-                    Some(Ok(FromAgent { kind: Some(from_agent::Kind::Drain(drain)) })) => {
-                        let _ = self.events.send(Event::Drain(Duration::from_secs(drain.seconds.into()))).await;
+                    if self.outbox.is_behind() && !self.send_records(&outbound) {
+                        return Ok(Ending::AgentLeft);
                     }
-                    Some(Ok(FromAgent { kind: None })) => {
-                        tracing::warn!("a message from the agent that this version does not know");
-                    }
-                },
+                }
                 _ = batch_time.tick() => {
                     if !self.send_records(&outbound) {
                         return Ok(Ending::AgentLeft);
                     }
                 }
-                _ = health_time.tick() => {
-                    let _ = outbound.try_send(message(from_proxy::Kind::Health(self.health())));
-                }
-                _ = &mut *ended => {
-                    self.send_records(&outbound);
-                    drop(outbound);
-                    // The agent ends the stream once it has read ours to the end.
-                    while let Some(Ok(_)) = inbound.next().await {}
-                    return Ok(Ending::Ordered);
+                _ = health_time.tick() => self.send_health(&outbound, now),
+                Ok(()) = now.changed() => {
+                    self.send_health(&outbound, now);
+                    if !self.send_records(&outbound) {
+                        return Ok(Ending::AgentLeft);
+                    }
                 }
             }
         }
+    }
+
+    /// Does what the agent says; the acknowledgement to send, if it wants one.
+    async fn hear(&mut self, message: FromAgent) -> Option<Ack> {
+        let is_hello = matches!(message.kind, Some(from_agent::Kind::Hello(_)));
+        self.outbox.meet(if is_hello { Manner::Acknowledges } else { Manner::Takes });
+        match message.kind {
+            Some(from_agent::Kind::Hello(hello)) => tracing::debug!(version = hello.version, "agent"),
+            Some(from_agent::Kind::Policy(update)) => return Some(self.apply(&update).await),
+            Some(from_agent::Kind::Records(ack)) => self.outbox.acknowledged(ack.through),
+            Some(from_agent::Kind::Drain(drain)) => {
+                let _ = self.events.send(Event::Drain(Duration::from_secs(drain.seconds.into()))).await;
+            }
+            Some(from_agent::Kind::TakeListeners(_)) => {
+                let _ = self.events.send(Event::TakeListeners).await;
+            }
+            None => tracing::warn!("a message from the agent that this version does not know"),
+        }
+        None
     }
 
     /// Puts the update in force on all threads, or leaves everything as it is.
@@ -151,17 +183,18 @@ impl Session {
         };
         let (seen, answer) = oneshot::channel();
         let event = Event::Policy { snapshot: Arc::clone(&snapshot), seen: Seen(seen) };
-        if self.events.send(event).await.is_err() {
-            return refused("the proxy is ending".to_owned());
-        }
-        match answer.await {
-            Ok(Ok(())) => {
+        let result = match self.events.send(event).await {
+            Ok(()) => answer.await,
+            Err(_) => Ok(Ok(())),
+        };
+        match result {
+            Ok(Err(error)) => refused(error),
+            // No answer: the process is about to end, and no thread judges anything any more.
+            Ok(Ok(())) | Err(_) => {
                 tracing::debug!(revision = update.revision, "policy in force");
                 self.policy = Some(snapshot);
                 Ack { revision: update.revision, error: String::new() }
             }
-            Ok(Err(error)) => refused(error),
-            Err(_) => refused("the proxy is ending".to_owned()),
         }
     }
 
@@ -173,17 +206,25 @@ impl Session {
                 Err(mpsc::error::TrySendError::Full(())) => return true,
                 Err(mpsc::error::TrySendError::Closed(())) => return false,
             };
-            let records = self.records.take(BATCH);
-            if records.is_empty() {
-                return true;
+            match self.outbox.next() {
+                Some(batch) => permit.send(message_of(batch)),
+                None => return true,
             }
-            let lost_total = self.records.lost();
-            permit.send(message(from_proxy::Kind::Records(Records { records, lost_total })));
         }
     }
 
-    fn health(&self) -> Health {
-        let mut health = Health { rss_bytes: rss_bytes(), ..Health::default() };
+    fn send_health(&self, outbound: &mpsc::Sender<FromProxy>, now: &watch::Receiver<Now>) {
+        let health = self.health(now.borrow().stage());
+        let _ = outbound.try_send(message_of(from_proxy::Kind::Health(health)));
+    }
+
+    fn health(&self, stage: Stage) -> Health {
+        let mut health = Health {
+            rss_bytes: rss_bytes(),
+            records_waiting: self.outbox.waiting() as u64,
+            stage: stage.into(),
+            ..Health::default()
+        };
         for counters in &self.counters {
             counters.add_to(&mut health);
         }
@@ -191,7 +232,7 @@ impl Session {
     }
 }
 
-fn message(kind: from_proxy::Kind) -> FromProxy {
+fn message_of(kind: from_proxy::Kind) -> FromProxy {
     FromProxy { kind: Some(kind) }
 }
 

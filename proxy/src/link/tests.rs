@@ -1,7 +1,8 @@
 use std::{pin::Pin, sync::atomic::Ordering, time::Duration};
 
 use futures::Stream;
-use tokio::{net::UnixListener, task::LocalSet};
+use prost::Message as _;
+use tokio::{net::UnixListener, task::LocalSet, time::timeout};
 use tokio_stream::{
     StreamExt,
     wrappers::{ReceiverStream, UnixListenerStream},
@@ -11,7 +12,8 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 use super::*;
 use crate::{
     link_proto::{
-        Drain, EndpointRoot, FromAgent, FromProxy, Policy, PolicyUpdate, Record, from_agent, from_proxy,
+        AgentHello, Drain, EndpointRoot, FromAgent, FromProxy, Policy, PolicyUpdate, Record, Records,
+        RecordsAck, Stage, from_agent, from_proxy,
         proxy_link_server::{ProxyLink, ProxyLinkServer},
     },
     record,
@@ -96,7 +98,7 @@ fn full(revision: u32) -> PolicyUpdate {
 async fn policy(link: &mut Link) -> (u32, Seen) {
     match link.next().await {
         Event::Policy { snapshot, seen } => (snapshot.revision(), seen),
-        Event::Drain(_) => panic!("drain"),
+        Event::Drain(_) | Event::TakeListeners => panic!("no policy"),
     }
 }
 
@@ -141,7 +143,7 @@ fn records_wait_for_an_agent_that_is_away() {
         let (sink, source) = record::buffer(600);
         let counters = Arc::new(Counters::default());
         counters.requests_denied.store(7, Ordering::Relaxed);
-        let _link = Link::start(socket.clone(), 1, source, vec![counters]);
+        let mut link = Link::start(socket.clone(), 1, source, vec![counters]);
         for port in 0..700 {
             sink.push(Record { src_port: port, ..Record::default() });
         }
@@ -149,6 +151,9 @@ fn records_wait_for_an_agent_that_is_away() {
 
         let (mut connections, _server) = serve(&socket);
         let mut agent = connections.recv().await.unwrap();
+        // One that says nothing of itself but a policy acknowledges no records.
+        agent.send(from_agent::Kind::Policy(full(1))).await;
+        policy(&mut link).await.1.acknowledge(Ok(()));
         let mut ports = Vec::new();
         while ports.len() < 600 {
             match agent.proxy.next().await.unwrap().unwrap().kind.unwrap() {
@@ -165,6 +170,71 @@ fn records_wait_for_an_agent_that_is_away() {
             }
         }
         assert_eq!(ports, (0..600).collect::<Vec<_>>());
+    });
+}
+
+/// The numbers of the first and the last record of the next batch.
+async fn batch(agent: &mut Connection) -> (u64, u64) {
+    loop {
+        if let from_proxy::Kind::NumberedRecords(encoded) = agent.next().await {
+            let batch = Records::decode(encoded).unwrap();
+            return (batch.first, batch.first + batch.records.len() as u64 - 1);
+        }
+    }
+}
+
+#[test]
+fn records_that_were_not_acknowledged_are_sent_again() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("proxy.sock");
+        let (sink, source) = record::buffer(2000);
+        let mut link = Link::start(socket.clone(), 1, source, Vec::new());
+        (0..1000).for_each(|_| sink.push(Record::default()));
+        let hello = || from_agent::Kind::Hello(AgentHello { version: "1".to_owned() });
+        let mut instances = Vec::new();
+        for round in 0..2 {
+            let (mut connections, server) = serve(&socket);
+            let mut agent = connections.recv().await.unwrap();
+            let from_proxy::Kind::Hello(proxy) = agent.next().await else { panic!("no hello") };
+            assert_eq!(proxy.stage(), Stage::Starting);
+            instances.push(proxy.instance);
+            agent.send(hello()).await;
+            if round == 0 {
+                assert_eq!(batch(&mut agent).await, (1, 512));
+                assert_eq!(batch(&mut agent).await, (513, 1000));
+                agent.send(from_agent::Kind::Records(RecordsAck { through: 512 })).await;
+                // The acknowledgement is on its way before the link breaks.
+                sink.push(Record::default());
+                assert_eq!(batch(&mut agent).await, (1001, 1001));
+                server.abort();
+                std::fs::remove_file(&socket).unwrap();
+            } else {
+                assert_eq!(batch(&mut agent).await, (513, 1000));
+                assert_eq!(batch(&mut agent).await, (1001, 1001));
+                agent.send(from_agent::Kind::Records(RecordsAck { through: 1000 })).await;
+                let end = tokio::task::spawn_local(async move { link.end(Duration::from_secs(10)).await });
+                agent.send(from_agent::Kind::Records(RecordsAck { through: 1001 })).await;
+                // Everything is taken: the proxy ends its stream.
+                while agent.proxy.next().await.is_some() {}
+                drop(agent);
+                assert_eq!(end.await.unwrap(), 0);
+                break;
+            }
+        }
+        assert_eq!(instances[0], instances[1]);
+        assert_ne!(instances[0], 0);
+    });
+}
+
+#[test]
+fn who_ends_without_an_agent_says_what_is_left() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let (sink, source) = record::buffer(10);
+        let mut link = Link::start(directory.path().join("proxy.sock"), 1, source, Vec::new());
+        (0..3).for_each(|_| sink.push(Record::default()));
+        assert_eq!(link.end(Duration::from_millis(50)).await, 3);
     });
 }
 

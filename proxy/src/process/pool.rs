@@ -7,10 +7,13 @@ use tektin_abi::maps::VerdictKey;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::timeout,
 };
 
-use super::thread::{self, Order, Setup};
+use super::{
+    drain::Drain,
+    thread::{self, Order, Setup},
+};
 use crate::{
     counters::Counters,
     listener::ListenerPair,
@@ -87,37 +90,40 @@ impl Pool {
     /// Gives every thread the policy and waits until all judge by it.
     ///
     /// # Errors
-    /// Words for the agent: a thread is gone or hangs, so an older policy may still be in force there.
+    /// Words for the agent: a thread hangs, so an older policy may still be in force there.
     pub(super) async fn switch_policy(&self, snapshot: &Arc<Snapshot>) -> Result<(), String> {
         let mut answers = Vec::new();
-        for (number, orders) in self.threads.iter().enumerate() {
+        for orders in &self.threads {
             let (seen, answer) = oneshot::channel();
-            orders
-                .send(Order::Policy { snapshot: Arc::clone(snapshot), seen })
-                .map_err(|_| format!("worker {number} has ended"))?;
+            // A thread that has ended, which it does only at the end of a drain, judges nothing.
+            let _ = orders.send(Order::Policy { snapshot: Arc::clone(snapshot), seen });
             answers.push(answer);
         }
         for (number, answer) in answers.into_iter().enumerate() {
-            match timeout(SWITCH_TIME, answer).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(format!("worker {number} has ended")),
-                Err(_) => return Err(format!("worker {number} does not answer")),
+            if timeout(SWITCH_TIME, answer).await.is_err() {
+                return Err(format!("worker {number} does not answer"));
             }
         }
         Ok(())
     }
 
-    /// Lets connections end for `time`, then cuts them.
-    pub(super) async fn end(self, time: Duration) {
-        let until = Instant::now() + time;
+    /// Lets connections end.
+    pub(super) fn drain(&self, drain: Drain) {
         for orders in &self.threads {
-            let _ = orders.send(Order::Drain { until });
+            let _ = orders.send(Order::Drain(drain));
         }
-        for orders in self.threads {
+    }
+
+    /// Ready when a drain is over in all threads.
+    pub(super) async fn drained(&self) {
+        for orders in &self.threads {
             orders.closed().await;
         }
-        // The writer ends when the last thread's totals are in the map.
-        drop(self.flushed);
+    }
+
+    /// The writer ends when the last thread's totals are in the map.
+    pub(super) async fn end(self) {
+        drop((self.flushed, self.threads));
         let _ = self.writing.await;
     }
 }

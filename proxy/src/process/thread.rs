@@ -5,20 +5,23 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use futures::FutureExt;
 use tektin_abi::maps::mark;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     task::{JoinSet, LocalSet},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
-use super::pool::Flushed;
+use super::{
+    drain::{Drain, Draining},
+    pool::Flushed,
+};
 use crate::{
     capture::Accepted,
     connection,
     listener::ListenerPair,
     maps::Steered,
     upstream::{SourceAddress, UpstreamSockets},
-    worker::Worker,
+    worker::{Stage, Worker},
     {counters::Counters, options::Limits, policy::Snapshot, record::RecordSink},
 };
 
@@ -31,11 +34,12 @@ pub(super) enum Order {
         snapshot: Arc<Snapshot>,
         seen: oneshot::Sender<()>,
     },
-    /// Accept nothing new; end when all connections have, at the latest then.
-    Drain {
-        until: Instant,
-    },
+    /// End when all connections have. A second one can only shorten the time.
+    Drain(Drain),
 }
+
+/// What is cut gets this time to write its records.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 pub(super) struct Setup {
     pub(super) sockets: ListenerPair,
@@ -69,7 +73,23 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
     let mut flush = interval(FLUSH);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-    let until = loop {
+    let mut listeners = Some((v4, v6));
+    let mut draining: Option<Draining> = None;
+    loop {
+        if let Some(draining) = &draining {
+            let now = Instant::now();
+            worker.enter(draining.stage(now));
+            if listeners.is_some() && !draining.accepts(now) {
+                // Connections that the kernel has completed would be reset with the listeners.
+                while let Some(Ok(stream)) = accept(&listeners).now_or_never() {
+                    serve_one(stream, &worker, &steered, &mut connections);
+                }
+                listeners = None;
+            }
+            if draining.stage(now) == Stage::Cut || (listeners.is_none() && connections.is_empty()) {
+                break;
+            }
+        }
         // A full thread leaves new connections in the backlog, and the kernel drops the SYNs behind it.
         let room = connections.len() < limits.connections_per_thread;
         let accepted = tokio::select! {
@@ -80,7 +100,10 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
                     let _ = seen.send(());
                     continue;
                 }
-                Some(Order::Drain { until }) => break until,
+                Some(Order::Drain(drain)) => {
+                    draining = Some(Draining::begin(drain, draining, Instant::now()));
+                    continue;
+                }
                 // The process has lost its main thread: nobody could change the policy any more.
                 None => return Ok(()),
             },
@@ -92,42 +115,60 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
                 note(ended);
                 continue;
             }
-            accepted = v4.accept(), if room => accepted,
-            accepted = v6.accept(), if room => accepted,
+            accepted = accept(&listeners), if room => accepted,
+            // Last: what waits to be accepted comes before the end of accepting.
+            () = step(draining), if draining.is_some() => continue,
         };
-        match accepted.and_then(|(stream, _)| Accepted::from_listener(stream)) {
-            Ok(accepted) => {
-                let (worker, steered) = (Rc::clone(&worker), Rc::clone(&steered));
-                connections.spawn_local(async move { connection::serve(accepted, &*steered, worker).await });
-            }
+        match accepted {
+            Ok(stream) => serve_one(stream, &worker, &steered, &mut connections),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept");
                 // Out of descriptors or memory: accept would fail again at once.
                 sleep(Duration::from_millis(10)).await;
             }
         }
-    };
-    // Connections that the kernel has completed already would be reset with the listeners.
-    for listener in [&v4, &v6] {
-        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-            if let Ok(accepted) = Accepted::from_listener(stream) {
-                let (worker, steered) = (Rc::clone(&worker), Rc::clone(&steered));
-                connections.spawn_local(async move { connection::serve(accepted, &*steered, worker).await });
-            }
-        }
     }
-    drop((v4, v6));
-    worker.drain();
-    while let Ok(Some(ended)) = timeout_at(until, connections.join_next()).await {
-        note(ended);
-    }
+    drop(listeners);
     let cut = connections.len();
     if cut > 0 {
         tracing::warn!(cut, "connections still open at the end of the drain are cut");
     }
+    let _ = timeout(LAST_RECORDS, async {
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+    })
+    .await;
     connections.shutdown().await;
     flush_totals(&worker, &flushed);
     Ok(())
+}
+
+fn serve_one(stream: TcpStream, worker: &Rc<Worker>, steered: &Rc<Steered>, connections: &mut JoinSet<()>) {
+    match Accepted::from_listener(stream) {
+        Ok(accepted) => {
+            let (worker, steered) = (Rc::clone(worker), Rc::clone(steered));
+            connections.spawn_local(async move { connection::serve(accepted, &*steered, worker).await });
+        }
+        Err(error) => tracing::warn!(%error, "cannot serve"),
+    }
+}
+
+/// The next connection of either listener.
+async fn accept(listeners: &Option<(TcpListener, TcpListener)>) -> std::io::Result<TcpStream> {
+    let Some((v4, v6)) = listeners else { return std::future::pending().await };
+    let (stream, _) = tokio::select! {
+        accepted = v4.accept() => accepted,
+        accepted = v6.accept() => accepted,
+    }?;
+    Ok(stream)
+}
+
+async fn step(draining: Option<Draining>) {
+    match draining.and_then(|draining| draining.next_step(Instant::now())) {
+        Some(next) => sleep_until(next).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// One connection's failure is no other's.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tektin_proxy::{Limits, link_proto::Outcome};
+use tektin_proxy::{Limits, link_proto::Outcome, worker::Stage};
 use tokio::{net::TcpListener, time::sleep};
 
 use crate::harness::*;
@@ -106,7 +106,7 @@ fn a_drain_ends_idle_connections_and_lets_requests_finish() {
         let mut client = proxy.connect().await;
         client.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
         let (mut server, _) = listener.accept().await.unwrap();
-        proxy.worker.drain();
+        proxy.worker.enter(Stage::IdleEnds);
         // One that comes while the drain is on is served once.
         let mut late = proxy.connect().await;
         late.send("GET /public/b HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -117,5 +117,38 @@ fn a_drain_ends_idle_connections_and_lets_requests_finish() {
         for client in [&mut client, &mut late] {
             assert!(client.rest().await.ends_with("ok"));
         }
+    });
+}
+
+#[test]
+fn a_proxy_that_is_replaced_tells_with_an_answer_and_cuts_with_a_record() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap(), public_only()).await;
+        let mut kept = proxy.connect().await;
+        kept.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let (mut server, _) = listener.accept().await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut server, OK.as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        proxy.worker.enter(Stage::LastAnswers);
+        sleep(Duration::from_millis(50)).await;
+        // Still open, and its next answer is the last one, whoever gives it.
+        kept.send("GET /secret HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answers = kept.rest().await.to_lowercase();
+        let (first, last) = answers.split_once("http/1.1 403").expect("two answers");
+        assert!(!first.contains("connection: close"), "{first}");
+        assert!(last.contains("connection: close"), "{last}");
+
+        let mut waiting = proxy.connect().await;
+        waiting.send("GET /public/b HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let _silent = listener.accept().await.unwrap();
+        proxy.worker.enter(Stage::Cut);
+        assert_eq!(waiting.rest().await, "");
+        let mut reasons = Vec::new();
+        for count in 0..4 {
+            reasons.push(proxy.record(count).await.reason);
+        }
+        let cut = reasons.iter().filter(|reason| reason.contains("time was up that a proxy has to drain"));
+        assert_eq!(cut.count(), 1, "{reasons:?}");
     });
 }

@@ -11,16 +11,31 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Lab, POOL4, POOL6, eventually, process::tektin_path};
+use super::{Lab, POOL4, POOL6, eventually};
 
 pub(super) struct AgentProcess(pub(super) Child);
 
 impl Lab {
     /// Starts an agent in the node's namespace and waits until it answers.
     pub fn start_agent(&self) {
+        self.spawn_agent();
+        eventually("the agent answers and its proxy is up", || {
+            if let Some(agent) = self.agent.lock().expect("no poisoning").as_mut()
+                && let Ok(Some(status)) = agent.0.try_wait()
+            {
+                panic!("the agent ended at once ({status}):\n{}", self.agent_log_tail());
+            }
+            let up = self.tektin(&["status"]).code == Some(0) && !self.proxies().is_empty();
+            (up && self.proxy_is_ready()).then_some(())
+        });
+    }
+
+    /// Starts an agent and does not wait for anything.
+    pub fn spawn_agent(&self) {
         let log = OpenOptions::new().create(true).append(true).open(self.agent_log()).expect("agent log");
         let dir = self.dir();
-        let mut command = self.node.command(&tektin_path().to_string_lossy());
+        let program = self.agent_program.lock().expect("no poisoning").clone();
+        let mut command = self.node.command(&program.to_string_lossy());
         command.arg("agent");
         for (flag, path) in [
             ("--state-dir", dir.join("state")),
@@ -33,15 +48,13 @@ impl Lab {
         command.args(["--pool4", POOL4, "--pool6", POOL6]).args(&self.agent_args);
         command.env_remove("TEKTIN_SOCKET");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("agent log")).stderr(log);
-        let mut child = command.spawn().expect("nsenter starts the agent");
-        eventually("the agent answers and its proxy is up", || {
-            if let Ok(Some(status)) = child.try_wait() {
-                panic!("the agent ended at once ({status}):\n{}", self.agent_log_tail());
-            }
-            let up = self.tektin(&["status"]).code == Some(0) && !self.proxies().is_empty();
-            (up && self.proxy_is_ready()).then_some(())
-        });
+        let child = command.spawn().expect("nsenter starts the agent");
         *self.agent.lock().expect("no poisoning") = Some(AgentProcess(child));
+    }
+
+    /// The binary of the agents that are started from now on.
+    pub fn upgrade(&self, program: &Path) {
+        *self.agent_program.lock().expect("no poisoning") = program.to_owned();
     }
 
     /// Whether the agent says that its proxy is connected and judges by the policy in force.

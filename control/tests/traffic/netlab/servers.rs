@@ -50,6 +50,7 @@ impl Lab {
                access_log {d}/access.log plain;
                client_body_temp_path {d}/body; proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi;
                uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi; client_max_body_size 0;
+               keepalive_requests 1000000;
                server {{
                  listen 80; listen [::]:80; listen 81 http2; listen [::]:81 http2;
                  add_header X-Client $remote_addr always;

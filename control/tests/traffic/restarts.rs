@@ -1,0 +1,374 @@
+//! Restarts that nobody notices: agents that are killed and proxies that are replaced or killed, under
+//! a load of requests of which every single one is accounted for.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    thread::sleep,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    netlab::{
+        LIMIT, Lab, Namespace,
+        clients::{ask, echoes},
+        eventually,
+        load::{self, Seen, counter},
+        process::tektin_path,
+        servers::Nginx,
+        workload::Workload,
+    },
+    policies::{cnp, documents, http_port, port},
+};
+
+/// Instants that differ from run to run; the seed is printed.
+struct Chance(u64);
+
+impl Chance {
+    fn new() -> Self {
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64 | 1;
+        println!("seed {seed:#x}");
+        Self(seed)
+    }
+
+    fn up_to(&mut self, most: u64) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Duration::from_millis(self.0 % (most + 1))
+    }
+}
+
+struct Node {
+    lab: Lab,
+    web: Workload,
+    client: Workload,
+    nginx: Nginx,
+}
+
+/// What holds throughout: `/a/…` of nginx and of the silent server, and an echo without HTTP. `more`
+/// makes documents that differ where nobody asks.
+fn policy(more: u32) -> String {
+    let from = "fromEndpoints: [{matchLabels: {app: client}}]";
+    let rules = format!("{{path: /a/.*}}, {{path: /more{more}}}");
+    let [nginx, silent] = [80, 82].map(|number| http_port(number, &rules));
+    documents(&[
+        cnp("l7", "web", &format!("ingress: [{{{from}, {nginx}}}, {{{from}, {silent}}}]")),
+        cnp("l4", "web", &format!("ingress: [{{{from}, {}}}]", port(7, "TCP"))),
+    ])
+}
+
+impl Node {
+    fn new(agent_args: &[&str]) -> Self {
+        let lab = Lab::prepared(agent_args, |_| ());
+        let (web, client) = (lab.workload("web"), lab.workload("client"));
+        let nginx = lab.nginx(&web.ns);
+        lab.serve(&web.ns, &["echo:7"]);
+        lab.apply(&policy(0));
+        Self { lab, web, client, nginx }
+    }
+
+    /// Runs `work` under load; what the clients saw.
+    fn under_load(&self, work: impl FnOnce()) -> Seen {
+        let (over, to) = (AtomicBool::new(false), self.web.at(80));
+        std::thread::scope(|scope| {
+            let clients = load::start(scope, &self.client.ns, &to, &over);
+            let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            over.store(true, Ordering::Relaxed);
+            let seen = load::join(clients);
+            if let Err(panic) = worked {
+                std::panic::resume_unwind(panic);
+            }
+            seen
+        })
+    }
+
+    /// The server saw every request that was answered with 200 once, and nothing else.
+    fn check_server(&self, seen: &Seen) {
+        let log = self.nginx.log();
+        let paths: Vec<&str> = log.lines().filter_map(|line| line.split(' ').nth(3)).collect();
+        let distinct: BTreeSet<&str> = paths.iter().copied().collect();
+        assert_eq!(paths.len(), distinct.len(), "a request came twice");
+        let wrong: Vec<_> = distinct.iter().filter(|path| !seen.allowed.contains(**path)).collect();
+        assert!(wrong.is_empty(), "the server saw {wrong:?}");
+        assert_eq!(distinct.len(), seen.allowed.len(), "200 without the server");
+    }
+
+    /// Adds what the agent knows of requests now: more than its ring holds may come in a test.
+    fn collect(&self, recorded: &mut BTreeSet<String>) {
+        let shown = self.lab.tektin(&["observe", "--last", "100000", "--output", "json"]);
+        let mut once = BTreeSet::new();
+        for line in shown.success().stdout.lines() {
+            let flow: serde_json::Value = serde_json::from_str(line).expect("a record");
+            let Some(path) = flow["http"]["path"].as_str() else { continue };
+            let wanted = if path.starts_with("/a/") { "forwarded" } else { "denied" };
+            assert_eq!(flow["verdict"], wanted, "{flow}");
+            assert!(once.insert(path.to_owned()), "recorded twice: {flow}");
+        }
+        recorded.extend(once);
+    }
+
+    /// Every request has its record, but for those that are counted as lost. `recorded`: what was
+    /// collected before.
+    fn check_records(&self, seen: &Seen, mut recorded: BTreeSet<String>) {
+        let requests: BTreeSet<String> = seen.allowed.union(&seen.denied).cloned().collect();
+        let flows = eventually("every record has come or is counted as lost", || {
+            self.collect(&mut recorded);
+            let flows = self.lab.json(&["status"])["flows"].clone();
+            let lost = flows["lost_proxy"].as_u64().expect("a count");
+            let missing = requests.difference(&recorded).count() as u64;
+            (missing == lost).then_some(flows)
+        });
+        println!("{} requests, {} records; {flows}", requests.len(), recorded.len());
+        assert!(recorded.is_subset(&requests), "a record of no request");
+    }
+
+    /// What the kernel has dropped, by reason.
+    fn drops(&self) -> Vec<(String, u64)> {
+        let status = self.lab.json(&["status"]);
+        let counters = status["counters"].as_object().expect("counters").clone();
+        let drops = counters.into_iter().filter(|(name, _)| name.starts_with("drop_"));
+        drops
+            .map(|(name, count)| (name, count.as_u64().unwrap_or(0)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+}
+
+/// Connections that were begun twice because an answer did not come within a second.
+fn repeated(namespace: &Namespace) -> u64 {
+    counter(namespace, "netstat", "TcpExt", "TCPSynRetrans")
+}
+
+fn show(seen: &Seen) {
+    println!(
+        "{} allowed, {} denied, {} failed, {} connections closed after their last answer, slowest connect {:?}",
+        seen.allowed.len(),
+        seen.denied.len(),
+        seen.failed.len(),
+        seen.closed,
+        seen.slowest_connect
+    );
+}
+
+#[test]
+fn twenty_agents_are_killed_and_no_request_notices() {
+    let node = Node::new(&[]);
+    let lab = &node.lab;
+    let mut chance = Chance::new();
+    let before = node.drops();
+    let began = Instant::now();
+    let mut recorded = BTreeSet::new();
+    let seen = node.under_load(|| {
+        for round in 0..20u32 {
+            match round % 4 {
+                0 => sleep(chance.up_to(300)),
+                1 => {
+                    // While it starts.
+                    lab.kill_agent();
+                    lab.spawn_agent();
+                    sleep(chance.up_to(600));
+                }
+                2 => std::thread::scope(|scope| {
+                    scope.spawn(|| lab.try_apply(&policy(round)));
+                    sleep(chance.up_to(80));
+                    lab.kill_agent();
+                    lab.spawn_agent();
+                }),
+                _ => std::thread::scope(|scope| {
+                    let name = format!("extra{round}");
+                    let extra = lab.namespace(&name);
+                    scope.spawn(move || {
+                        lab.tektin(&[
+                            "endpoint",
+                            "add",
+                            &name,
+                            "--netns",
+                            extra.name(),
+                            "--label",
+                            "app=extra",
+                        ])
+                    });
+                    sleep(chance.up_to(250));
+                    lab.kill_agent();
+                    lab.spawn_agent();
+                }),
+            }
+            lab.kill_agent();
+            lab.start_agent();
+            if round % 5 == 4 {
+                node.collect(&mut recorded);
+            }
+        }
+    });
+    show(&seen);
+    println!("35 agents in {:?}; SYNs repeated: {}", began.elapsed(), repeated(&node.client.ns));
+    println!("dropped: before {before:?}, after {:?}", node.drops());
+    assert_eq!(seen.failed, Vec::<String>::new());
+    // A kept connection that was cut would be a failed request; one that was asked to end, this.
+    assert_eq!(seen.closed, 0);
+    assert!(seen.requests() > 500, "only {} requests", seen.requests());
+    node.check_server(&seen);
+    node.check_records(&seen, recorded);
+    // Not even a packet that was sent again.
+    assert_eq!(node.drops(), before);
+}
+
+/// The proxies that serve and those that drain, as the agent sees them.
+fn proxies(lab: &Lab) -> (i64, usize) {
+    let status = lab.json(&["status"]);
+    let proxy = &status["proxy"];
+    (proxy["pid"].as_i64().unwrap_or(0), proxy["draining"].as_array().map_or(0, Vec::len))
+}
+
+/// Waits until one proxy serves, other than `old`, and no other is left.
+fn only_one_but(lab: &Lab, old: i64) -> i64 {
+    eventually("the old proxies have ended", || {
+        let (pid, draining) = proxies(lab);
+        (pid != old && pid != 0 && draining == 0 && lab.proxies() == [pid as i32]).then_some(pid)
+    })
+}
+
+/// A server that takes connections and never answers.
+fn silent_server(at: &Workload) -> std::net::TcpListener {
+    at.ns.inside(|| std::net::TcpListener::bind((at.v4, 82))).expect("a listener")
+}
+
+#[test]
+fn a_new_proxy_takes_over_and_no_connection_notices() {
+    let node = Node::new(&["--proxy-drain-seconds", "9"]);
+    let lab = &node.lab;
+    let mut chance = Chance::new();
+    let before = node.drops();
+    let _silent = silent_server(&node.web);
+    let mut waiting = node.client.ns.connect((node.web.v4, 82).into(), LIMIT).expect("a connection");
+    let seen = node.under_load(|| {
+        let (first, _) = proxies(lab);
+        // In flight, without an end.
+        std::io::Write::write_all(&mut waiting, b"GET /a/waits HTTP/1.1\r\nHost: lab\r\n\r\n")
+            .expect("a request");
+        sleep(Duration::from_millis(300));
+
+        // An operator asks for it, twice in a row.
+        let replaced = lab.json(&["proxy", "replace"]);
+        assert_eq!(replaced["old"], first);
+        let again = lab.json(&["proxy", "replace"]);
+        assert_eq!(again["old"], replaced["new"]);
+        let (serving, draining) = proxies(lab);
+        assert_eq!((again["new"].as_i64(), draining > 0), (Some(serving), true));
+        // Those that drain judge by every change, too.
+        lab.apply(&policy(1));
+
+        // An agent of another binary finds a proxy of the old one.
+        let upgraded = lab.dir().join("tektin-new");
+        std::fs::copy(tektin_path(), &upgraded).expect("a copy of the binary");
+        lab.upgrade(&upgraded);
+        lab.kill_agent();
+        lab.start_agent();
+        let third = only_one_but(lab, serving);
+        let runs = std::fs::read_link(format!("/proc/{third}/exe")).expect("its binary");
+        assert_eq!(runs, upgraded);
+
+        // Agents that die while they replace: the next one knows what to do.
+        let mut last = third;
+        for _ in 0..4 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| lab.tektin(&["proxy", "replace"]));
+                sleep(chance.up_to(400));
+                lab.kill_agent();
+            });
+            lab.start_agent();
+            last = eventually("one proxy serves", || Some(proxies(lab).0).filter(|pid| *pid != 0));
+        }
+        // All have ended but the last one, and what was in flight has been cut.
+        let last = eventually("the rest has drained", || {
+            (lab.proxies() == [last as i32] || lab.proxies().len() == 1).then(|| proxies(lab).0)
+        });
+        assert_eq!(lab.proxies(), [last as i32]);
+    });
+    show(&seen);
+    println!("SYNs repeated: {}; dropped: {:?}", repeated(&node.client.ns), node.drops());
+    assert_eq!(seen.failed, Vec::<String>::new());
+    assert!(seen.closed > 0, "no kept connection was told to end");
+    node.check_server(&seen);
+    // The one that waited was cut, and its record says why.
+    waiting.set_read_timeout(Some(LIMIT)).expect("a time limit");
+    let end = std::io::Read::read(&mut waiting, &mut [0; 64]);
+    assert!(matches!(end, Ok(0)) || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+    let shown = lab.tektin(&["observe", "--last", "100000", "--port", "82", "--output", "json"]);
+    assert!(shown.success().stdout.contains("time was up that a proxy has to drain"), "{}", shown.stdout);
+    assert_eq!(node.drops(), before);
+}
+
+#[test]
+fn a_new_proxy_that_does_not_come_up_leaves_the_old_one() {
+    let node = Node::new(&[]);
+    let lab = &node.lab;
+    let (serving, _) = proxies(lab);
+    let broken = lab.dir().join("tektin-broken");
+    std::fs::copy(tektin_path(), &broken).expect("a copy of the binary");
+    lab.upgrade(&broken);
+    lab.kill_agent();
+    lab.start_agent();
+    let serving = only_one_but(lab, serving);
+    // What is installed now is no proxy. (A rename: the agent runs the file that was there.)
+    let useless = lab.dir().join("useless");
+    std::fs::write(&useless, "#!/bin/sh\necho this is no proxy\nexit 3\n").expect("a script");
+    std::fs::set_permissions(&useless, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("a script");
+    std::fs::rename(&useless, &broken).expect("an upgrade");
+    let refused = lab.tektin(&["proxy", "replace"]);
+    assert!(refused.exit(1).stderr.contains("this is no proxy"), "{}", refused.stderr);
+    assert_eq!(proxies(lab), (serving, 0));
+    for to in node.web.at(80) {
+        node.client.ns.expect_status(200, to, "/a/b", &[]);
+        node.client.ns.expect_status(403, to, "/b", &[]);
+    }
+}
+
+#[test]
+fn a_proxy_that_is_killed_lets_nothing_pass_and_is_back_soon() {
+    let node = Node::new(&[]);
+    let lab = &node.lab;
+    let mut direct: Vec<_> = node
+        .web
+        .at(7)
+        .into_iter()
+        .map(|to| node.client.ns.connect(to, LIMIT).expect("a connection"))
+        .collect();
+    let mut gaps = Vec::new();
+    let seen = node.under_load(|| {
+        for _ in 0..3 {
+            let (pid, _) = proxies(lab);
+            kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("kill the proxy");
+            let killed = Instant::now();
+            for stream in &mut direct {
+                assert!(echoes(stream, "no proxy needed", LIMIT).expect("an echo"));
+            }
+            let to = node.web.at(80)[0];
+            eventually("L7 is back", || {
+                // A short limit: the kernel repeats a SYN after a second only.
+                let mut stream = node.client.ns.connect(to, Duration::from_millis(200)).ok()?;
+                (ask(&mut stream, "/a/probe", LIMIT).ok()?? == 200).then_some(())
+            });
+            gaps.push(killed.elapsed());
+            eventually("the agent knows", || Some(proxies(lab).0).filter(|new| *new != pid && *new != 0));
+            // The clients' next SYNs come after a second.
+            sleep(Duration::from_millis(1500));
+        }
+    });
+    show(&seen);
+    println!("L7 was back after {gaps:?}");
+    assert!(gaps.iter().all(|gap| *gap < Duration::from_secs(10)), "{gaps:?}");
+    // What was in flight is lost, and all that failed failed closed.
+    let log = node.nginx.log();
+    let passed: Vec<_> = log.lines().filter(|line| line.contains(" /b/")).collect();
+    assert!(passed.is_empty(), "{passed:?}");
+    assert!(seen.failed.iter().all(|failure| !failure.contains("answered with")), "{:?}", seen.failed);
+    assert!(seen.requests() > 50, "only {} requests", seen.requests());
+}
