@@ -11,10 +11,14 @@ set -euo pipefail
 
 BPF_LINKER=0.10.3
 ENVOY=1.40.0
+KAFKA=4.3.1
+CONFLUENT_KAFKA=2.16.1
+KAFKAJS=2.2.4
 # command:Debian package
 RUN_TOOLS=(ip:iproute2 nft:nftables nsenter:util-linux)
 DEMO_TOOLS=(nginx:nginx-light curl:curl nghttp:nghttp2-client)
 TEST_TOOLS=(nghttpd:nghttp2-server nc:netcat-openbsd socat:socat ping:iputils-ping python3:python3 arping:iputils-arping go:golang-go)
+KAFKA_TOOLS=(java:default-jre-headless mvn:maven node:nodejs npm:npm kcat:kcat)
 BENCH_TOOLS=(nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl python3:python3 sysctl:procps)
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -80,6 +84,36 @@ install_cargo_fuzz() {
   cargo install cargo-fuzz --locked
 }
 
+# A real broker and its clients, for tests; in the build directory, too.
+install_kafka() {
+  local folder
+  folder=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/kafka
+  mkdir -p "$folder"
+  if [ ! -e "$folder/lib/kafka_2.13-$KAFKA.jar" ]; then
+    say "installing Apache Kafka $KAFKA into $folder (60 MB)"
+    cat > "$folder/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion><groupId>tektin</groupId><artifactId>broker</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$KAFKA</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$KAFKA</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+POM
+    mvn -q -B -f "$folder/pom.xml" dependency:copy-dependencies -DoutputDirectory="$folder/lib"
+  fi
+  if ! compgen -G "$folder/venv/lib/python3*/site-packages/confluent_kafka-$CONFLUENT_KAFKA.dist-info" >/dev/null; then
+    say "installing confluent-kafka $CONFLUENT_KAFKA into $folder"
+    python3 -m venv "$folder/venv"
+    "$folder/venv/bin/pip" install -q "confluent-kafka==$CONFLUENT_KAFKA"
+  fi
+  if ! grep -qsF "\"version\": \"$KAFKAJS\"" "$folder/node_modules/kafkajs/package.json"; then
+    say "installing kafkajs $KAFKAJS into $folder"
+    npm install --silent --no-audit --no-fund --prefix "$folder" "kafkajs@$KAFKAJS"
+  fi
+}
+
 # For comparison only, so it lives in the build directory and not in the system.
 install_envoy() {
   local venv
@@ -105,7 +139,9 @@ want cc:gcc
 case $what in
   build | lint) ;;
   demo) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" ;;
-  test) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${TEST_TOOLS[@]}" ;;
+  test)
+    want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${TEST_TOOLS[@]}" "${KAFKA_TOOLS[@]}"
+    python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv) ;;
   fuzz) want c++:g++ python3:python3 ;;
   bench)
     want "${RUN_TOOLS[@]}" "${BENCH_TOOLS[@]}"
@@ -116,6 +152,7 @@ install_packages
 install_rust_parts
 [ "$what" != lint ] || install_cargo_deny
 [ "$what" != test ] || install_h2spec
+[ "$what" != test ] || install_kafka
 [ "$what" != fuzz ] || install_cargo_fuzz
 [ "$what" != bench ] || install_envoy
 say "all there for: $what"

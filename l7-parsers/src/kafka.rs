@@ -42,6 +42,8 @@ pub struct Limits {
     pub answer_values: usize,
     /// Requests without an answer yet.
     pub in_flight: usize,
+    /// Octets of denials that wait for their turn; from there on no more is read of the client.
+    pub kept_octets: usize,
     /// Octets that wait to be written; more are not made before some are taken.
     pub outbox_octets: usize,
     /// Topic ids whose name is remembered.
@@ -55,9 +57,10 @@ impl Default for Limits {
         Self {
             request_octets: 100 << 20,
             answer_octets: 64 << 20,
-            request_values: 1 << 20,
+            request_values: 1 << 19,
             answer_values: 4 << 20,
             in_flight: 512,
+            kept_octets: 1 << 20,
             outbox_octets: 256 << 10,
             topic_ids: 100_000,
             session_topics: 10_000,
@@ -74,7 +77,7 @@ pub enum Closing {
     Header(Malformed),
     #[error("request of a type that is not known")]
     UnknownRequest,
-    #[error("request of a version that was not offered")]
+    #[error("request of a version that is not served")]
     UnsupportedVersion,
     #[error("malformed request: {0}")]
     Request(Malformed),

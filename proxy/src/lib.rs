@@ -10,6 +10,7 @@ pub mod detect;
 mod guard;
 mod http1;
 mod http2;
+pub mod kafka;
 mod link;
 mod listener;
 mod maps;

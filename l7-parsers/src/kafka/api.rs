@@ -280,6 +280,15 @@ pub(super) fn versions(key: i16) -> Versions {
     }
 }
 
+/// Versions that clients are told of. Old librdkafka looks for version 0 of SaslHandshake in the offer
+/// and then uses version 1.
+pub(super) fn offered(key: i16) -> Versions {
+    match key {
+        SASL_HANDSHAKE => Versions { first: 0, ..versions(key) },
+        _ => versions(key),
+    }
+}
+
 impl Api {
     fn any_entries(&self, of: impl Fn(Names) -> bool) -> bool {
         let shown = match self.shown {

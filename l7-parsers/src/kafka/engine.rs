@@ -32,6 +32,9 @@ pub struct Engine {
     in_flight: VecDeque<InFlight>,
     /// A request that waits for names of topic ids.
     held: Option<Request>,
+    /// Octets that wait here for an answer of the broker: answers made here, and requests of which
+    /// entries are put into the answer.
+    kept: usize,
     /// Octets of the answer that is passing, not come yet.
     passing: usize,
     topics: TopicIds,
@@ -78,6 +81,7 @@ impl Engine {
             records: VecDeque::new(),
             in_flight: VecDeque::new(),
             held: None,
+            kept: 0,
             passing: 0,
             topics: TopicIds::default(),
             metadata: METADATA_BY_ID,
@@ -135,11 +139,23 @@ impl Engine {
         }
     }
 
+    fn await_turn(&mut self, due: InFlight) {
+        self.kept += due.kept;
+        self.in_flight.push_back(due);
+    }
+
+    fn next_due(&mut self) -> Option<InFlight> {
+        let due = self.in_flight.pop_front()?;
+        self.kept -= due.kept;
+        Some(due)
+    }
+
     fn may_ask(&self) -> bool {
         self.closed.is_none()
             && self.intake == Intake::Open
             && self.held.is_none()
             && self.in_flight.len() < self.limits.in_flight
+            && self.kept < self.limits.kept_octets
             && self.to_broker.octets() < self.limits.outbox_octets
             && self.to_client.octets() < self.limits.outbox_octets
     }

@@ -165,7 +165,7 @@ pub(super) fn narrow(message: &Message, answer: &mut Value) {
         else {
             return false;
         };
-        let known = api::versions(key);
+        let known = api::offered(key);
         let (first, last) = (first.max(known.first), last.min(known.last));
         one.set(inside, "MinVersion", Value::Int(first.into()));
         one.set(inside, "MaxVersion", Value::Int(last.into()));

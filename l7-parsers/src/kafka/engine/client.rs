@@ -125,8 +125,7 @@ impl Engine {
         let mut pieces = Pieces::default();
         header::write_answer(start.correlation_id, false, &mut pieces);
         pieces.structure(layout, &answer, 0, false);
-        let answer = Due::Ready(pieces.into_frame());
-        self.in_flight.push_back(InFlight { answer, draft: Some(draft) });
+        self.await_turn(InFlight::ready(pieces.into_frame(), draft));
     }
 
     /// Judges it, or holds it until the names of its topic ids are known.
@@ -173,13 +172,14 @@ impl Engine {
             transactional_id: None,
             whose: Whose::Engine,
         };
-        self.in_flight.push_back(InFlight { answer: Due::Broker(Box::new(asked)), draft: None });
+        self.await_turn(InFlight { answer: Due::Broker(Box::new(asked)), draft: None, kept: 0 });
     }
 
     /// Sends the request, what is left of it, or an answer.
     pub(super) fn decide(&mut self, mut request: Request, policy: &dyn Policy, now: Instant) {
         let start = request.header.start;
         let version = start.api_version;
+        let octets = request.frame.len();
         let layout = &request.message.request;
         let acks = request.body.get(layout, "Acks").as_int();
         let silent = start.api_key == api::PRODUCE && acks == Some(0);
@@ -218,8 +218,7 @@ impl Engine {
                 let mut pieces = Pieces::default();
                 header::write_answer(start.correlation_id, flexible, &mut pieces);
                 pieces.structure(&request.message.response, &answer, version, flexible);
-                let answer = Due::Ready(pieces.into_frame());
-                self.in_flight.push_back(InFlight { answer, draft: Some(draft) });
+                self.await_turn(InFlight::ready(pieces.into_frame(), draft));
                 return;
             }
             Decision::Forward(body, edit) => {
@@ -256,8 +255,9 @@ impl Engine {
                 transactional_id,
                 whose: Whose::Client,
             };
+            let kept = if asked.edit.merge.is_some() { octets } else { 0 };
             let answer = Due::Broker(Box::new(asked));
-            self.in_flight.push_back(InFlight { answer, draft: Some(draft) });
+            self.await_turn(InFlight { answer, draft: Some(draft), kept });
         }
     }
 
@@ -271,6 +271,6 @@ impl Engine {
     fn end_after(&mut self, closing: Closing, draft: Draft) {
         self.intake = Intake::Ended;
         self.client.clear();
-        self.in_flight.push_back(InFlight { answer: Due::End(closing), draft: Some(draft) });
+        self.await_turn(InFlight { answer: Due::End(closing), draft: Some(draft), kept: 0 });
     }
 }

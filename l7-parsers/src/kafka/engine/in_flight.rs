@@ -17,6 +17,15 @@ pub(super) struct InFlight {
     pub(super) answer: Due,
     /// None of a request that was made here.
     pub(super) draft: Option<Draft>,
+    /// Octets that it makes the engine hold.
+    pub(super) kept: usize,
+}
+
+impl InFlight {
+    pub(super) fn ready(pieces: Vec<Bytes>, draft: Draft) -> Self {
+        let kept = pieces.iter().map(Bytes::len).sum();
+        Self { answer: Due::Ready(pieces), draft: Some(draft), kept }
+    }
 }
 
 #[derive(Debug)]

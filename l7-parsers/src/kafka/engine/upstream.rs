@@ -53,7 +53,7 @@ impl Engine {
         self.to_client.push(self.broker.split_to(octets).freeze());
         self.passing -= octets;
         if self.passing == 0 {
-            let draft = self.in_flight.pop_front().and_then(|asked| asked.draft);
+            let draft = self.next_due().and_then(|asked| asked.draft);
             self.records.extend(draft.map(|draft| draft.end(now)));
         }
         Step::Made
@@ -61,7 +61,7 @@ impl Engine {
 
     /// An answer that was made here, whose turn it is.
     fn local(&mut self, now: Instant) {
-        let Some(InFlight { answer, draft }) = self.in_flight.pop_front() else { return };
+        let Some(InFlight { answer, draft, .. }) = self.next_due() else { return };
         self.records.extend(draft.map(|draft| draft.end(now)));
         match answer {
             Due::Ready(pieces) => self.to_client.extend(pieces),
@@ -96,7 +96,7 @@ impl Engine {
             return Step::Waits;
         }
         let frame = self.broker.split_to(4 + length).freeze();
-        let Some(InFlight { answer: Due::Broker(asked), draft }) = self.in_flight.pop_front() else {
+        let Some(InFlight { answer: Due::Broker(asked), draft, .. }) = self.next_due() else {
             return Step::Waits;
         };
         self.whole_answer(*asked, draft, frame, needed, policy, now)
@@ -121,7 +121,7 @@ impl Engine {
                 return Step::Made;
             }
             (Err(malformed), Needed::Yes) => {
-                self.in_flight.push_front(InFlight { answer: Due::Ready(Vec::new()), draft });
+                self.in_flight.push_front(InFlight { answer: Due::Ready(Vec::new()), draft, kept: 0 });
                 return self.fail(Closing::Answer(malformed), now);
             }
         };
@@ -237,7 +237,7 @@ impl Engine {
 
     /// The broker's side is not to be understood any more: nothing of it is passed on.
     fn fail(&mut self, closing: Closing, now: Instant) -> Step {
-        let draft = self.in_flight.pop_front().and_then(|asked| asked.draft);
+        let draft = self.next_due().and_then(|asked| asked.draft);
         self.records.extend(draft.map(|mut draft| {
             draft.record.outcome = Outcome::Refused(closing);
             draft.end(now)
