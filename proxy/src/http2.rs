@@ -1,6 +1,7 @@
 //! HTTP/2 with the client: stream by stream, each judged on its own.
 
 mod prefixed;
+mod refusals;
 mod stream;
 
 use std::{cell::Cell, future::Future, rc::Rc};
@@ -10,7 +11,7 @@ use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Mutex, time::Instant};
 
-use self::prefixed::Prefixed;
+use self::{prefixed::Prefixed, refusals::Refusals};
 use crate::{
     capture::Flow,
     http1::{denied_now, record_cut},
@@ -56,6 +57,7 @@ pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker:
         last: Cell::new(Instant::now()),
         open: Cell::new(0),
     });
+    let socket = Refusals::new(Prefixed::new(stream, read), Rc::clone(&worker), flow);
     let service = service_fn(|request| stream::serve(request, Rc::clone(&session)));
     let mut connection = std::pin::pin!(
         http2::Builder::new(LocalExecutor)
@@ -68,7 +70,7 @@ pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker:
             // A peer that is gone answers no ping.
             .keep_alive_interval(limits.first_octet_time)
             .keep_alive_timeout(limits.head_time)
-            .serve_connection(TokioIo::new(Prefixed::new(stream, read)), service)
+            .serve_connection(TokioIo::new(socket), service)
     );
     loop {
         tokio::select! {

@@ -3,7 +3,7 @@
 mod fields;
 mod hop;
 
-use http::{HeaderMap, Method, Uri, Version, header, request::Parts, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri};
 use hyper::body::{Body, Incoming};
 use l7_parsers::{
     authority,
@@ -53,6 +53,10 @@ pub(crate) enum RequestError {
     InvalidLength,
     #[error("too many headers")]
     TooManyFields,
+    #[error("header name that some servers take for one of framing")]
+    FramingAlias,
+    #[error("space around the value of a header")]
+    SpaceAroundValue,
     #[error("CONNECT over HTTP/2 is not supported")]
     Http2Connect,
     #[error("scheme other than http and https")]
@@ -111,6 +115,7 @@ impl Request {
             return Err(RequestError::TooManyFields);
         }
         check_length(&headers)?;
+        headers.iter().try_for_each(|(name, value)| check_field(name, value))?;
         let host = {
             let mut hosts = headers.get_all(header::HOST).iter();
             let host = hosts.next().cloned();
@@ -205,6 +210,18 @@ fn check_length(headers: &HeaderMap) -> Result<(), RequestError> {
         && (1..19).contains(&length.len())
         && (length == b"0" || length[0] != b'0');
     if canonical && lengths.next().is_none() { Ok(()) } else { Err(RequestError::InvalidLength) }
+}
+
+/// What the strict scan refuses in HTTP/1, and the HTTP/2 library lets through.
+fn check_field(name: &HeaderName, value: &HeaderValue) -> Result<(), RequestError> {
+    if matches!(name.as_str(), "content_length" | "transfer_encoding") {
+        return Err(RequestError::FramingAlias);
+    }
+    // RFC 9113 §8.2.1. Who writes the request as HTTP/1 loses the spaces that a rule has seen.
+    match value.as_bytes() {
+        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => Err(RequestError::SpaceAroundValue),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

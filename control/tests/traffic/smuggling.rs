@@ -5,6 +5,7 @@
 
 mod cases;
 mod client;
+mod http2;
 mod policy;
 mod readings;
 mod recorder;
@@ -23,6 +24,9 @@ fn no_reading_of_what_the_server_gets_has_a_denied_request() {
     assert!(cases.len() >= 150, "{} cases", cases.len());
     stage.run(&cases, &mut report);
     stage.run(&splits::cases(), &mut report);
+    let cases = http2::cases();
+    assert!(cases.len() >= 50, "{} cases of HTTP/2", cases.len());
+    stage.run_http2(&cases, &mut report);
     stage.read_leniently(&mut report);
     report.close();
 }

@@ -132,7 +132,7 @@ impl Line {
 }
 
 /// What the flow records of a case must say where the table does not spell it out.
-fn records(name: &str, statuses: &[u16], reason: Option<&str>) -> Vec<String> {
+pub fn records(name: &str, statuses: &[u16], reason: Option<&str>) -> Vec<String> {
     let reason = || reason.unwrap_or_else(|| panic!("{name}: a refusal without a reason"));
     let mut records = Vec::new();
     for status in statuses {

@@ -10,7 +10,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{policy::Read, report::Report, stage::Stage};
+use super::{
+    http2::{self, frames::PREFACE},
+    policy::Read,
+    report::Report,
+    stage::Stage,
+};
 use crate::netlab::{LIMIT, eventually};
 
 /// Requests by the client whose connection they were read in.
@@ -24,15 +29,22 @@ type Stream = (IpAddr, Vec<u8>);
 
 /// Where nginx listens, unseen by Tektin: on the server's own loopback.
 const NGINX: u16 = 8081;
+const NGINX_HTTP2: u16 = 8082;
 
 impl Stage {
     /// Has everything that came so far read by each reader.
     pub fn read_leniently(&self, report: &mut Report) {
-        let streams: Vec<Stream> =
-            self.recorder.all().into_iter().map(|(client, one)| (client, one.octets)).collect();
-        let strict = careless::strict(&streams);
+        let all = self.recorder.all().into_iter().map(|(client, one)| (client, one.octets));
+        let (http2, streams): (Vec<Stream>, Vec<Stream>) =
+            all.partition(|(_, octets)| octets.starts_with(PREFACE));
+        let mut strict = careless::strict(&streams);
+        let requests = http2.iter().flat_map(|(client, octets)| {
+            http2::read(octets).into_iter().map(|read| (*client, read)).collect::<Vec<_>>()
+        });
+        strict.requests.extend(requests);
         report.reading(&careless::all_moods(&streams));
         report.reading(&self.python(&streams));
+        let streams = [streams, http2].concat();
         let nginx = self.nginx_reads(&streams);
         for (client, _) in &streams {
             let (expected, found) = (targets(&strict, *client), targets(&nginx, *client));
@@ -78,14 +90,14 @@ impl Stage {
             "daemon off; master_process off; pid {d}/pid; error_log {d}/error.log;
              events {{ worker_connections 256; }}
              http {{
-               log_format read escape=json '$remote_port\\t$request_method\\t$request_uri'
+               log_format read escape=json '$server_port:$remote_port\\t$request_method\\t$request_uri'
                  '\\t$http_host\\t$http_x_token\\t$http_x_role';
                access_log {d}/access.log read;
                client_body_temp_path {d}/body; proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi;
                uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi; client_max_body_size 0;
                underscores_in_headers on; ignore_invalid_headers off; large_client_header_buffers 4 128k;
                keepalive_requests 100000;
-               server {{ listen 127.0.0.1:{NGINX}; location / {{ return 200; }} }}
+               server {{ listen 127.0.0.1:{NGINX}; listen 127.0.0.1:{NGINX_HTTP2} http2; location / {{ return 200; }} }}
              }}"
         );
         std::fs::write(dir.join("nginx.conf"), config).expect("nginx's configuration");
@@ -99,22 +111,25 @@ impl Stage {
             .arg(dir.join("error.log"));
         self.lab.background(command);
         self.lab.listening(&self.web.ns, NGINX);
-        let to = SocketAddr::from(([127, 0, 0, 1], NGINX));
+        let to = |octets: &[u8]| {
+            let port = if octets.starts_with(PREFACE) { NGINX_HTTP2 } else { NGINX };
+            SocketAddr::from(([127, 0, 0, 1], port))
+        };
         let mut streams = streams.to_vec();
         // nginx has one process: what it logs for this it logs last.
         let last = (IpAddr::from([0, 0, 0, 0]), b"GET /public/end HTTP/1.0\r\n\r\n".to_vec());
         streams.push(last);
         let clients = self.web.ns.inside(|| {
             let replay = |(client, octets): &Stream| {
-                let mut stream = TcpStream::connect_timeout(&to, LIMIT).expect("nginx listens");
+                let mut stream = TcpStream::connect_timeout(&to(octets), LIMIT).expect("nginx listens");
                 stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
                 let port = stream.local_addr().expect("an address").port();
                 let _ = stream.write_all(octets);
                 let _ = stream.shutdown(Shutdown::Write);
                 let _ = stream.read_to_end(&mut Vec::new());
-                (port, *client)
+                (format!("{}:{port}", to(octets).port()), *client)
             };
-            streams.iter().map(replay).collect::<HashMap<u16, IpAddr>>()
+            streams.iter().map(replay).collect::<HashMap<String, IpAddr>>()
         });
         let log = eventually("nginx has logged all", || {
             let log = std::fs::read_to_string(dir.join("access.log")).unwrap_or_default();
@@ -126,9 +141,9 @@ impl Stage {
 }
 
 /// One line of nginx's log; `None`: the last one, or a connection that ended inside a head.
-fn logged(line: &str, clients: &HashMap<u16, IpAddr>) -> Option<(IpAddr, Read)> {
+fn logged(line: &str, clients: &HashMap<String, IpAddr>) -> Option<(IpAddr, Read)> {
     let mut words = line.split('\t');
-    let client = *clients.get(&words.next()?.parse().ok()?)?;
+    let client = *clients.get(words.next()?)?;
     let (method, target) = (words.next()?.to_owned(), words.next()?.replace("\\\"", "\""));
     let fields = ["host", "x-token", "x-role"].into_iter().zip(words);
     let fields = fields.filter(|(_, value)| !value.is_empty());

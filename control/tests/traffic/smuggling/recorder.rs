@@ -1,5 +1,7 @@
 //! A server that keeps what it gets, octet by octet, and answers what it takes for requests.
 
+mod http2;
+
 use std::{
     collections::HashMap,
     io::{Read, Write},
@@ -119,6 +121,7 @@ impl Serving {
         let mut buffer = [0; 16 << 10];
         let mut greeted = false;
         let mut silent = false;
+        let mut session: Option<http2::Session> = None;
         loop {
             let octets = match stream.read(&mut buffer) {
                 Ok(0) | Err(_) => return,
@@ -128,7 +131,17 @@ impl Serving {
             if silent {
                 continue;
             }
+            if let Some(session) = &mut session {
+                let _ = stream.write_all(&session.answer(&buffer[..octets]));
+                continue;
+            }
             pending.extend_from_slice(&buffer[..octets]);
+            if pending.starts_with(b"PRI ") {
+                let mut new = http2::Session::default();
+                let _ = stream.write_all(&new.answer(&pending));
+                session = Some(new);
+                continue;
+            }
             loop {
                 if !greeted && head_end(&pending).is_some() {
                     greeted = true;

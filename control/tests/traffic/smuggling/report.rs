@@ -1,11 +1,9 @@
 //! What came of the cases, beside what should have.
 
-use std::{collections::HashMap, net::IpAddr};
-
 use super::{
     readings::Reader,
     recorder::Connection,
-    stage::{Played, is_as_said},
+    stage::{Played, Records, is_as_said},
 };
 
 #[derive(Default)]
@@ -18,15 +16,8 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn case(
-        &mut self,
-        played: &Played<'_>,
-        connections: &[Connection],
-        records: &HashMap<IpAddr, Vec<String>>,
-    ) {
+    pub fn case(&mut self, played: &Played<'_>, connections: &[Connection], records: &Records) {
         let Played { case, from, exchange } = played;
-        self.cases += 1;
-        self.octets += case.send.len();
         let responses = exchange.responses(case.send.starts_with(b"HEAD "));
         let statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
         let mut wrong = Vec::new();
@@ -53,8 +44,15 @@ impl Report {
         if said != case.records {
             wrong.push(format!("records {said:?}, not {:?}", case.records));
         }
+        self.came_of(&case.name, case.send.len(), &wrong);
+    }
+
+    /// A case is over, and this was wrong with it.
+    pub fn came_of(&mut self, name: &str, sent: usize, wrong: &[String]) {
+        self.cases += 1;
+        self.octets += sent;
         if !wrong.is_empty() {
-            self.differences.push(format!("{}\n    {}", case.name, wrong.join("\n    ")));
+            self.differences.push(format!("{name}\n    {}", wrong.join("\n    ")));
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
         Mutex,
         atomic::{AtomicU16, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use super::{
@@ -28,6 +29,9 @@ pub struct Stage {
     pub recorder: Recorder,
     next: AtomicU16,
 }
+
+/// What the flow records say, by the client's address.
+pub type Records = HashMap<IpAddr, Vec<String>>;
 
 /// A case that was played.
 pub struct Played<'a> {
@@ -68,22 +72,33 @@ impl Stage {
     pub fn run(&self, cases: &[Case], report: &mut Report) {
         let played = self.play(cases);
         self.settle();
-        let records = self.records(&played);
+        let expected: Vec<_> = played.iter().map(|one| (one.from, one.case.records.len())).collect();
+        let records = self.records(&expected);
         for one in &played {
             report.case(one, &self.recorder.connections(one.from), &records);
         }
     }
 
     fn play<'a>(&self, cases: &'a [Case]) -> Vec<Played<'a>> {
+        self.each(cases, |case, from| {
+            self.recorder.expect(from, case.script.clone());
+            let stream = connect(from, self.server(from, policy::PORT));
+            Played { case, from, exchange: exchange(stream, &case.pieces()) }
+        })
+    }
+
+    /// Plays cases inside the clients' namespace, several at once, each from an address of its own.
+    pub fn each<'a, C: Sync, P: Send>(
+        &self,
+        cases: &'a [C],
+        play: impl Fn(&'a C, IpAddr) -> P + Sync,
+    ) -> Vec<P> {
         let next = AtomicUsize::new(0);
         let played = Mutex::new(Vec::new());
         let client = || {
             while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let from = self.address();
-                self.recorder.expect(from, case.script.clone());
-                let stream = connect(from, self.server(from, policy::PORT));
-                let exchange = exchange(stream, &case.pieces());
-                played.lock().expect("no poisoning").push(Played { case, from, exchange });
+                let one = play(case, self.address());
+                played.lock().expect("no poisoning").push(one);
             }
         };
         std::thread::scope(|scope| {
@@ -111,29 +126,28 @@ impl Stage {
         });
     }
 
-    /// `VERDICT` or `VERDICT: REASON` of each request, by the client's address.
-    fn records(&self, played: &[Played<'_>]) -> HashMap<IpAddr, Vec<String>> {
-        let mut latest = HashMap::new();
-        let mut complete = |_| {
-            latest = self.records_now();
-            let all =
-                played.iter().all(|one| latest.get(&one.from).map_or(0, Vec::len) >= one.case.records.len());
-            all.then_some(())
+    /// `VERDICT` or `VERDICT: REASON` of each request, by the client's address; once each of these
+    /// clients has so many, or none of them comes any more.
+    pub fn records(&self, expected: &[(IpAddr, usize)]) -> Records {
+        let is_whole = |records: &Records| {
+            expected.iter().all(|(from, count)| records.get(from).map_or(0, Vec::len) >= *count)
         };
-        // What is still missing then is for the report to say.
-        for round in 0..40 {
-            if complete(round).is_some() {
+        let mut records = self.records_now();
+        // What is missing in the end is for the report to say.
+        for _ in 0..40 {
+            if is_whole(&records) {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
+            records = self.records_now();
         }
-        latest
+        records
     }
 
-    fn records_now(&self) -> HashMap<IpAddr, Vec<String>> {
+    fn records_now(&self) -> Records {
         let shown = self.lab.tektin(&["observe", "--layer", "l7", "--last", "16000", "--output", "json"]);
         shown.success();
-        let mut records: HashMap<IpAddr, Vec<String>> = HashMap::new();
+        let mut records = Records::new();
         for line in shown.stdout.lines() {
             let record: serde_json::Value = serde_json::from_str(line).expect("a record");
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
