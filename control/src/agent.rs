@@ -157,6 +157,7 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let names = Arc::new(Names::new(&system.nodename().to_string_lossy()));
     let flows = FlowStore::default();
     let (journal, before) = Journal::open(&config.run_dir);
+    flows.restore_lost(journal.lost_before());
     let times = Times::with_drain(config.proxy_drain);
     let link = ProxyLink::serve(&config.proxy_socket(), flows.clone(), journal.clone(), names.clone(), times)
         .await?;

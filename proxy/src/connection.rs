@@ -61,7 +61,7 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
 }
 
 /// Ends the connection at once, with RST.
-fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     // Zero linger makes close() send RST; if it cannot be set the close is only less abrupt.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     capture::Flow,
-    connection::linger,
+    connection::{linger, reset},
     guard::{Guard, Shared},
     policy::Judging,
     record::Recording,
@@ -75,7 +75,8 @@ pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker:
                     Stage::Cut => return record_cut(&worker, &flow),
                 }
                 if denied_now(&worker, &flow).is_some() {
-                    return;
+                    // What is in flight goes as well; the server's connection ends with the session.
+                    return reset(connection.into_parts().io.into_inner().into_parts().0);
                 }
             }
         }

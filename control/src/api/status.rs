@@ -141,7 +141,8 @@ pub struct FlowsStatus {
     pub restored: u64,
     /// Records kept for `observe --last`.
     pub kept: usize,
-    /// Events that found the kernel's buffer full, also while no agent read it.
+    /// Events that found the kernel's buffer full, also while no agent read it. As the next one, it
+    /// goes on counting where an agent before this one ended.
     pub lost_kernel: u64,
     /// Records that the proxies' buffers had no room for, and those that an agent took with it.
     pub lost_proxy: u64,

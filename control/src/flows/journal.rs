@@ -75,8 +75,17 @@ struct Inner {
     /// `None`: nothing is written (any more).
     file: Option<Open>,
     proxies: BTreeMap<u64, Received>,
+    /// Requests' records that will never come, of all proxy processes.
+    proxies_lost: u64,
     /// The kernel's count of lost events that was taken into account.
     kernel_lost: u64,
+}
+
+/// What was lost before an agent started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LostBefore {
+    pub proxies: u64,
+    pub kernel: u64,
 }
 
 #[derive(Debug)]
@@ -100,6 +109,7 @@ impl Journal {
                 match frame {
                     Frame::Known(known) => {
                         inner.proxies = known.proxies;
+                        inner.proxies_lost = known.proxies_lost;
                         inner.kernel_lost = known.kernel_lost;
                     }
                     Frame::Requests { instance, encoded } => {
@@ -126,6 +136,12 @@ impl Journal {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn lost_before(&self) -> LostBefore {
+        let inner = self.inner();
+        LostBefore { proxies: inner.proxies_lost, kernel: inner.kernel_lost }
     }
 
     /// Writes down what a proxy process has sent; what of it is new.
@@ -179,6 +195,7 @@ impl Inner {
         let lost = lost_total.saturating_sub(received.lost) + gap;
         received.through = received.through.max(first + known + records.len() as u64 - 1);
         received.lost = received.lost.max(lost_total);
+        self.proxies_lost += lost;
         let taken = Taken { records, lost, lost_total, through: received.through };
         if self.proxies.len() > INSTANCES
             && let Some((oldest, _)) = self.proxies.iter().min_by_key(|(_, received)| received.order)
@@ -213,7 +230,11 @@ impl Inner {
             }
             let mut file =
                 OpenOptions::new().create(true).append(true).truncate(false).mode(0o600).open(&current)?;
-            let known = Known { proxies: self.proxies.clone(), kernel_lost: self.kernel_lost };
+            let known = Known {
+                proxies: self.proxies.clone(),
+                proxies_lost: self.proxies_lost,
+                kernel_lost: self.kernel_lost,
+            };
             file.write_all(&frame::head())?;
             file.write_all(&Frame::Known(known).encode())?;
             Ok(file)

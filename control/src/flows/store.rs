@@ -11,6 +11,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{
     filter::{Filter, FilterError},
+    journal::LostBefore,
     record::FlowRecord,
 };
 use crate::api::{FlowLine, FlowQuery, FlowsStatus, LostAt};
@@ -78,6 +79,13 @@ impl FlowStore {
         let mut inner = self.inner();
         inner.keep(Arc::new(record));
         inner.status.restored += 1;
+    }
+
+    /// Goes on counting where the agents before this one ended.
+    pub fn restore_lost(&self, before: LostBefore) {
+        let status = &mut self.inner().status;
+        status.lost_kernel += before.kernel;
+        status.lost_proxy += before.proxies;
     }
 
     /// Counts `lost` records that never came, and shows the gap to followers.

@@ -101,6 +101,44 @@ fn a_flow_that_now_needs_the_proxy_is_ended() {
 }
 
 #[test]
+fn a_proxied_connection_that_nothing_allows_any_more_ends_at_once() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.serve(&web.ns, &["http:80"]);
+    let policy = |peer: &str| {
+        let from = format!("fromEndpoints: [{{matchLabels: {{app: {peer}}}}}]");
+        cnp("web", "web", &format!("ingress: [{{{from}, {}}}]", http_port(80, "{path: /.*}")))
+    };
+    for to in web.at(80) {
+        lab.apply(&policy("client"));
+        let mut idle = client.ns.connect(to, LIMIT).expect("a connection");
+        assert_eq!(ask(&mut idle, "/a", LIMIT).expect("an answer"), Some(200));
+        // More than all buffers on the way hold, and nobody reads it.
+        let mut loading = client.ns.connect(to, LIMIT).expect("a connection");
+        std::io::Write::write_all(&mut loading, b"GET /big/100000000 HTTP/1.1\r\nHost: lab\r\n\r\n")
+            .expect("a request");
+        loading.set_read_timeout(Some(LIMIT)).expect("a time limit");
+        loading.read_exact(&mut [0; 1000]).expect("the beginning of the download");
+        lab.apply(&policy("nobody"));
+        // Not silence: both are told, although no packet passes any more.
+        for (stream, what) in [(&mut idle, "idle"), (&mut loading, "loading")] {
+            stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
+            let end = std::io::copy(stream, &mut std::io::sink());
+            let told = match &end {
+                Ok(_) => true,
+                Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+            };
+            assert!(told, "{what} to {to}: {end:?}");
+        }
+    }
+    eventually("each has its record", || {
+        let shown = lab.tektin(&["observe", "--last", "100", "--output", "json"]);
+        let ended = shown.success().stdout.matches("the policy in force now denies this connection").count();
+        (ended == 4).then_some(())
+    });
+}
+
+#[test]
 fn policies_from_the_directory_come_and_go() {
     let lab = Lab::new();
     let (web, client) = (lab.workload("web"), lab.workload("client"));

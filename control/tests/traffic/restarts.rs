@@ -13,6 +13,8 @@ use nix::{
     unistd::Pid,
 };
 
+use tektin_loader::{Datapath, LoadOptions};
+
 use crate::{
     netlab::{
         LIMIT, Lab, Namespace,
@@ -371,4 +373,46 @@ fn a_proxy_that_is_killed_lets_nothing_pass_and_is_back_soon() {
     assert!(passed.is_empty(), "{passed:?}");
     assert!(seen.failed.iter().all(|failure| !failure.contains("answered with")), "{:?}", seen.failed);
     assert!(seen.requests() > 50, "only {} requests", seen.requests());
+}
+
+#[test]
+fn what_the_kernel_had_no_room_for_while_there_was_no_agent_is_counted() {
+    // A page of events: some thirty.
+    let small = |lab: &Lab| {
+        let options = LoadOptions { map_max_entries: vec![("events", 4096)], ..LoadOptions::default() };
+        lab.node.inside(|| Datapath::open_or_load(&lab.pin_dir(), &options)).expect("the programs load");
+    };
+    let lab = Lab::prepared(&[], small);
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.serve(&web.ns, &["echo:7"]);
+    let flows = |lab: &Lab| {
+        let status = lab.json(&["status"]);
+        let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+        let flows = &status["flows"];
+        let lost = (number(&flows["lost_kernel"]), number(&status["counters"]["events_lost"]));
+        (number(&flows["seen"]) + number(&flows["restored"]), lost)
+    };
+    let mut opened = 0;
+    let mut open = |count: u64| {
+        for _ in 0..count {
+            client.ns.expect_open(web.at(7)[0]);
+        }
+        opened += count;
+        opened
+    };
+    // One event a connection, while somebody reads them one by one.
+    open(3);
+    let (before, _) = eventually("all are read", || Some(flows(&lab)).filter(|(seen, _)| *seen >= 3));
+    for round in 1..3 {
+        lab.kill_agent();
+        let opened = open(100);
+        lab.start_agent();
+        // Also what was lost while an agent before this one was away, and nothing twice.
+        let (seen, lost) = eventually("every connection is seen or counted as lost", || {
+            Some(flows(&lab))
+                .filter(|(seen, (lost, total))| lost == total && seen + lost >= before - 3 + opened)
+        });
+        println!("round {round}: {seen} seen, {lost:?} lost of {opened}");
+        assert!(lost.0 >= 50 * round, "{lost:?}");
+    }
 }

@@ -97,6 +97,7 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
             order = orders.recv() => match order {
                 Some(Order::Policy { snapshot, seen }) => {
                     worker.switch_policy(snapshot);
+                    let_all_look(connections.len()).await;
                     let _ = seen.send(());
                     continue;
                 }
@@ -168,6 +169,15 @@ async fn step(draining: Option<Draining>) {
     match draining.and_then(|draining| draining.next_step(Instant::now())) {
         Some(next) => sleep_until(next).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Lets every connection see the new policy before it is acknowledged: the kernel switches after that,
+/// and would drop what tells the ends of a connection that is no longer allowed.
+async fn let_all_look(connections: usize) {
+    // Tokio's `LocalSet` polls at most 61 tasks before it comes back here.
+    for _ in 0..connections.div_ceil(61) {
+        tokio::task::yield_now().await;
     }
 }
 

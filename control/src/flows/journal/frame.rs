@@ -37,6 +37,7 @@ pub(super) enum Frame {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) proxies: BTreeMap<u64, Received>,
+    pub(super) proxies_lost: u64,
     pub(super) kernel_lost: u64,
 }
 
@@ -55,7 +56,7 @@ impl Frame {
             Self::Packets(events) => (PACKETS, octets(events).to_vec()),
             Self::KernelLost(total) => (KERNEL_LOST, total.to_le_bytes().to_vec()),
             Self::Known(known) => {
-                let mut payload = known.kernel_lost.to_le_bytes().to_vec();
+                let mut payload = [known.kernel_lost, known.proxies_lost].map(u64::to_le_bytes).concat();
                 for (instance, received) in &known.proxies {
                     for number in [*instance, received.through, received.lost, received.order] {
                         payload.extend(number.to_le_bytes());
@@ -79,8 +80,9 @@ impl Frame {
             PACKETS => Self::Packets(events(payload)),
             KERNEL_LOST => Self::KernelLost(number(0)?),
             KNOWN => {
-                let mut known = Known { kernel_lost: number(0)?, ..Known::default() };
-                for at in (8..payload.len()).step_by(32) {
+                let mut known =
+                    Known { kernel_lost: number(0)?, proxies_lost: number(8)?, ..Known::default() };
+                for at in (16..payload.len()).step_by(32) {
                     let received = Received {
                         through: number(at + 8)?,
                         lost: number(at + 16)?,

@@ -32,6 +32,7 @@ fn what_was_taken_is_there_again_and_is_not_taken_twice() {
 
     let (journal, before) = Journal::open(directory.path());
     assert_eq!(requests(&before), [1, 2, 3, 4, 5]);
+    assert_eq!(journal.lost_before(), LostBefore { proxies: 9, kernel: 4 });
     assert!(matches!(&before[1], Entry::Packets(events) if events.len() == 2 && events[0].time_ns == 5));
     // Sent again, because the acknowledgement was lost.
     let taken = journal.take(7, &batch(4, 2, 9)).unwrap();
@@ -102,6 +103,7 @@ fn it_does_not_grow_without_bound_and_forgets_no_number() {
     drop(journal);
     let (journal, before) = Journal::open(directory.path());
     let kept = requests(&before);
+    assert_eq!(journal.lost_before(), LostBefore { proxies: 2, kernel: 5 });
     assert!(kept.len() >= FULL && kept.len() <= 2 * FULL, "{}", kept.len());
     assert_eq!(u64::from(*kept.last().unwrap()), batches * step);
     let taken = journal.take(7, &batch(batches * step + 1, 1, 2)).unwrap();
