@@ -43,7 +43,7 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
     };
 
     let detected = tokio::select! {
-        detected = captured.detect(&worker.limits) => detected,
+        detected = captured.detect(&worker) => detected,
         () = worker.cut() => return http1::record_cut(&worker, &flow),
     };
     let Detected { captured, protocol, read } = match detected {
@@ -56,7 +56,8 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
 
     match protocol {
         Protocol::Http1 => http1::serve(captured.stream, read, flow, worker).await,
-        Protocol::Http2 => http2::serve(captured.stream, read, flow, worker).await,
+        // Boxed: it is several times as large as what the others need.
+        Protocol::Http2 => Box::pin(http2::serve(captured.stream, read, flow, worker)).await,
     }
 }
 

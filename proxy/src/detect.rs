@@ -2,12 +2,10 @@
 
 use std::io;
 
-use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
-
 use crate::{
     capture::{Captured, Flow},
-    options::Limits,
+    http1::{Clock, Limit},
+    worker::Worker,
 };
 
 /// RFC 9113 §3.4.
@@ -25,7 +23,7 @@ pub struct Detected {
     pub captured: Captured,
     pub protocol: Protocol,
     /// Octets read so far; they belong to the protocol's parser.
-    pub read: BytesMut,
+    pub read: Vec<u8>,
 }
 
 /// Why there is no request to judge.
@@ -48,12 +46,15 @@ impl Captured {
     ///
     /// # Errors
     /// Where they are no HTTP, or none come in time. Returns the flow to name in the record.
-    pub async fn detect(mut self, limits: &Limits) -> Result<Detected, (Flow, DetectError)> {
+    pub async fn detect(mut self, worker: &Worker) -> Result<Detected, (Flow, DetectError)> {
         let flow = self.flow;
-        let mut read = BytesMut::with_capacity(4096);
+        let limits = &worker.limits;
+        let (mut read, mut clock) = (Vec::new(), Clock::default());
         let mut time = limits.first_octet_time;
         loop {
-            let result = match tokio::time::timeout(time, self.stream.read_buf(&mut read)).await {
+            let (stream, mut limit) = (&mut self.stream, Limit::of(time));
+            let reading = clock.within(&mut limit, |cx| worker.poll_read_more(stream, &mut read, cx));
+            let result = match reading.await {
                 Err(_) => Err(DetectError::Silent),
                 Ok(Err(error)) => Err(DetectError::Broken(error)),
                 Ok(Ok(0)) if read.is_empty() => Err(DetectError::Closed),

@@ -1,97 +1,128 @@
-//! HTTP/1 with the client: request after request, each judged on its own.
+//! HTTP/1 with the client: request after request, each judged on its own. The octets of a request are
+//! read once, strictly (`l7_parsers::http1`); what is judged is what is written to the server.
 
+mod client;
+mod clock;
 mod exchange;
+mod fields;
+mod refused;
+mod relay;
+mod request;
+mod response;
 
-use std::{cell::RefCell, future::poll_fn, rc::Rc};
+use std::{cell::Cell, pin::pin, rc::Rc};
 
-use bytes::BytesMut;
-use futures::FutureExt;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use self::client::{Arrival, Client};
+pub(crate) use self::{
+    clock::{Clock, Limit},
+    request::Asked,
+};
 use crate::{
     capture::Flow,
     connection::{linger, reset},
-    guard::{Guard, Shared},
     policy::Judging,
     record::Recording,
+    response::text,
     tunnel::Tunnel,
     upstream::Http1Upstream,
     worker::{Stage, Worker},
 };
 
 /// What the requests of one connection share. They come one after the other.
-pub(crate) struct Session {
-    pub(crate) flow: Flow,
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) shared: Shared,
-    /// Kept between requests, taken while one uses it.
-    pub(crate) upstream: RefCell<Option<Http1Upstream>>,
-    /// Set by the response that switches protocols.
-    pub(crate) tunnel: RefCell<Option<Tunnel>>,
+struct Session {
+    flow: Flow,
+    worker: Rc<Worker>,
+    /// How near its end the proxy is.
+    stage: Cell<Stage>,
 }
 
-pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker: Rc<Worker>) {
-    let limits = worker.limits;
-    let shared = Shared::default();
-    let guard = Guard::new(stream, read, limits, shared.clone());
-    let mut changes = worker.changes();
-    let session = Rc::new(Session {
-        flow,
-        worker: Rc::clone(&worker),
-        shared,
-        upstream: RefCell::new(None),
-        tunnel: RefCell::new(None),
-    });
+impl Session {
+    /// A proxy that ends says so with an answer: a client that is told sends its next request elsewhere.
+    fn gives_last_answers(&self) -> bool {
+        self.stage.get() != Stage::Serving
+    }
+}
 
-    let service = service_fn(|request| exchange::serve(request, Rc::clone(&session)).boxed_local());
-    let mut connection = http1::Builder::new()
-        // The guard has its own clock, which tells idle from slow.
-        .header_read_timeout(None)
-        .half_close(true)
-        .auto_date_header(false)
-        .max_headers(limits.http1.fields)
-        .serve_connection(TokioIo::new(guard), service);
-    loop {
-        tokio::select! {
-            biased;
-            result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => match result {
-                Ok(()) => break,
-                Err(error) if error.is_parse() => {
-                    // The library has answered already. The scan is meant to leave it nothing to refuse.
-                    let mut recording = Recording::start(&worker, &flow);
-                    recording.protocol("HTTP/1.1");
-                    recording.refused(error);
-                    break;
-                }
-                Err(error) => return tracing::debug!(%error, ?flow, "client connection ended"),
-            },
-            changed = changes.changed() => {
-                let Ok(()) = changed else { return };
-                match changes.borrow_and_update().stage {
-                    Stage::Serving | Stage::LastAnswers => {}
-                    Stage::IdleEnds => std::pin::Pin::new(&mut connection).graceful_shutdown(),
-                    Stage::Cut => return record_cut(&worker, &flow),
-                }
-                if denied_now(&worker, &flow).is_some() {
-                    // What is in flight goes as well; the server's connection ends with the session.
-                    return reset(connection.into_parts().io.into_inner().into_parts().0);
+/// What becomes of a connection after an exchange.
+enum After {
+    Next,
+    End(Ended),
+}
+
+/// How a connection ends.
+enum Ended {
+    /// The client is to read what it was sent.
+    Linger,
+    /// At once.
+    Cut,
+    /// With RST: no policy allows it any more. What is in flight goes as well.
+    Denied,
+    /// As HTTP.
+    Switched(Tunnel),
+}
+
+pub(crate) async fn serve(stream: TcpStream, read: Vec<u8>, flow: Flow, worker: Rc<Worker>) {
+    let stage = Cell::new(worker.stage());
+    let session = Session { flow, worker, stage };
+    let mut changes = session.worker.changes();
+    let mut client = Client::new(stream, read, &session.worker);
+    let ended = {
+        let mut requests = pin!(requests(&mut client, &session));
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut requests => break ended,
+                changed = changes.changed() => {
+                    let Ok(()) = changed else { return };
+                    session.stage.set(changes.borrow_and_update().stage);
+                    if session.stage.get() == Stage::Cut {
+                        return record_cut(&session.worker, &flow);
+                    }
+                    if denied_now(&session.worker, &flow).is_some() {
+                        break Ended::Denied;
+                    }
                 }
             }
         }
+    };
+    match ended {
+        Ended::Cut => {}
+        Ended::Denied => reset(client.stream),
+        Ended::Linger => linger(client.stream, session.worker.limits.linger_time).await,
+        Ended::Switched(tunnel) => {
+            Box::pin(tunnel.run(client.stream, client.held, &flow, &session.worker)).await;
+        }
     }
-    let parts = connection.into_parts();
-    let (stream, mut read) = parts.io.into_inner().into_parts();
-    if !parts.read_buf.is_empty() {
-        let mut all = BytesMut::from(&parts.read_buf[..]);
-        all.unsplit(read);
-        read = all;
-    }
-    let tunnel = session.tunnel.borrow_mut().take();
-    match tunnel {
-        Some(tunnel) => tunnel.run(stream, read, &flow, &worker).await,
-        None => linger(stream, limits.linger_time).await,
+}
+
+async fn requests(client: &mut Client, session: &Session) -> Ended {
+    let mut upstream: Option<Http1Upstream> = None;
+    loop {
+        match client.next(session, &mut upstream).await {
+            Arrival::Head { octets, head } => {
+                match exchange::serve(client, &mut upstream, session, octets, head).await {
+                    After::Next => {}
+                    After::End(ended) => return ended,
+                }
+            }
+            Arrival::Refused(refused) => {
+                let mut recording = Recording::start(&session.worker, &session.flow);
+                recording.protocol("HTTP/1.1");
+                recording.refused(refused);
+                let answer = text(refused.status(), &refused.to_string());
+                recording.status(answer.status);
+                drop(recording);
+                return match client.answer(&answer, true, false, session).await {
+                    Ok(()) => Ended::Linger,
+                    Err(_) => Ended::Cut,
+                };
+            }
+            Arrival::Silence if client.ended => return Ended::Cut,
+            Arrival::Silence => return Ended::Linger,
+            Arrival::Lost => return Ended::Cut,
+        }
     }
 }
 

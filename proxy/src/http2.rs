@@ -47,7 +47,7 @@ struct Session {
     open: Cell<usize>,
 }
 
-pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker: Rc<Worker>) {
+pub(crate) async fn serve(stream: TcpStream, read: Vec<u8>, flow: Flow, worker: Rc<Worker>) {
     let limits = worker.limits;
     let mut changes = worker.changes();
     let session = Rc::new(Session {
@@ -57,7 +57,7 @@ pub(crate) async fn serve(stream: TcpStream, read: BytesMut, flow: Flow, worker:
         last: Cell::new(Instant::now()),
         open: Cell::new(0),
     });
-    let socket = Refusals::new(Prefixed::new(stream, read), Rc::clone(&worker), flow);
+    let socket = Refusals::new(Prefixed::new(stream, BytesMut::from(&read[..])), Rc::clone(&worker), flow);
     let service = service_fn(|request| stream::serve(request, Rc::clone(&session)));
     let mut connection = std::pin::pin!(
         http2::Builder::new(LocalExecutor)

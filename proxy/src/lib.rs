@@ -7,7 +7,6 @@ pub mod capture;
 pub mod connection;
 pub mod counters;
 pub mod detect;
-mod guard;
 mod http1;
 mod http2;
 pub mod kafka;

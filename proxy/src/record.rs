@@ -7,11 +7,12 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use policy_engine::http::HttpRequest;
+
 use crate::{
     capture::Flow,
     link_proto::{Http, Outcome, Record},
     policy::{EndDecision, Judgement},
-    request::Request,
     worker::Worker,
 };
 
@@ -23,6 +24,7 @@ pub(crate) struct Recording {
     /// Verdict for the totals; `None`: nothing was judged.
     tally: Option<Tally>,
     flow: Flow,
+    written: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,19 +49,25 @@ impl Recording {
             ..Record::default()
         };
         record.set_outcome(Outcome::Refused);
-        let mut recording =
-            Self { worker: Rc::clone(worker), record, head_read: Instant::now(), tally: None, flow: *flow };
+        let mut recording = Self {
+            worker: Rc::clone(worker),
+            record,
+            head_read: Instant::now(),
+            tally: None,
+            flow: *flow,
+            written: false,
+        };
         // Until a request is judged: what the kernel decided when it steered the connection.
         recording.decisions(&Judgement::from(&flow.steered));
         recording
     }
 
-    pub(crate) fn request(&mut self, protocol: &str, request: &Request) {
+    pub(crate) fn request(&mut self, protocol: &str, request: &HttpRequest<'_>) {
         self.record.http = Some(Http {
             protocol: protocol.to_owned(),
-            method: request.method.as_str().to_owned(),
-            path: request.path().to_owned(),
-            host: request.host().to_owned(),
+            method: request.method.to_owned(),
+            path: request.path.to_owned(),
+            host: request.host.to_owned(),
             status: 0,
         });
     }
@@ -115,15 +123,23 @@ impl Recording {
     }
 
     /// The upstream's response head has come.
-    pub(crate) fn answered(&mut self, status: http::StatusCode) {
+    pub(crate) fn answered(&mut self, status: u16) {
         self.record.latency_ns =
             u64::try_from(self.head_read.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
-        self.status(status);
+        if let Some(http) = &mut self.record.http {
+            http.status = u32::from(status);
+        }
     }
-}
 
-impl Drop for Recording {
-    fn drop(&mut self) {
+    pub(crate) fn is_written(&self) -> bool {
+        self.written
+    }
+
+    /// Writes it now. Nothing that comes later is in it.
+    pub(crate) fn write(&mut self) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
         let counters = &self.worker.counters;
         match self.record.outcome() {
             Outcome::Allowed => &counters.requests_allowed,
@@ -136,6 +152,12 @@ impl Drop for Recording {
             self.worker.tallies.count(&self.flow, tally);
         }
         self.worker.records.push(std::mem::take(&mut self.record));
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.write();
     }
 }
 

@@ -1,37 +1,34 @@
-//! A request as policy judges it and as the upstream gets it: one and the same form.
+//! A request of HTTP/2 as policy judges it and as the upstream gets it: one and the same form.
 
 mod fields;
 mod hop;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri};
-use hyper::body::{Body, Incoming};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts, uri};
+use hyper::{body::Incoming, ext::on_informational};
 use l7_parsers::{
     authority,
-    http1::{Framing, Head},
     path::{self, PathError},
 };
-use policy_engine::http::HttpRequest;
+use policy_engine::http::{HeaderAction, HttpRequest};
 
-pub(crate) use fields::Fields;
-pub(crate) use hop::{Closing, clean_response, is_http};
+use fields::Fields;
+pub(crate) use hop::{clean_response, is_http};
+
+use crate::{
+    body::{Gate, RequestBody},
+    verdict::Judged,
+};
 
 /// A request in normal form.
 pub(crate) struct Request {
-    pub(crate) method: Method,
-    /// Origin form, `*`, or the authority of a CONNECT; HTTP/2: with scheme and authority.
-    pub(crate) uri: Uri,
-    pub(crate) version: Version,
-    pub(crate) fields: Fields,
-    pub(crate) body: Incoming,
-    pub(crate) switch: Switch,
-}
-
-/// Whether the stream may stop being HTTP after the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Switch {
-    No,
-    Connect,
-    Upgrade,
+    method: Method,
+    /// With scheme and authority; its path in normal form.
+    uri: Uri,
+    version: Version,
+    fields: Fields,
+    body: Incoming,
 }
 
 /// Why a request that parses is refused all the same.
@@ -61,46 +58,12 @@ pub(crate) enum RequestError {
     Http2Connect,
     #[error("scheme other than http and https")]
     Scheme,
-    /// The strict scan and the HTTP library do not agree on a head that both accept.
+    /// Two readings of one head differ.
     #[error("request head with two readings")]
     TwoReadings,
 }
 
 impl Request {
-    /// From a request that the strict scan has let through as `head`.
-    pub(crate) fn from_http1(request: http::Request<Incoming>, head: Head) -> Result<Self, RequestError> {
-        let (parts, body) = request.into_parts();
-        let agrees = match head.framing {
-            Framing::Length(length) => body.size_hint().exact() == Some(length),
-            Framing::Chunked => body.size_hint().exact().is_none(),
-        };
-        if !agrees {
-            return Err(RequestError::TwoReadings);
-        }
-        let Parts { method, uri, version, mut headers, .. } = parts;
-        let connect = method == Method::CONNECT;
-        let mut switch = hop::clean_request(&mut headers, version);
-        if connect {
-            switch = Switch::Connect;
-        }
-        if (switch != Switch::No || connect) && !head.may_switch {
-            return Err(RequestError::TwoReadings);
-        }
-        let uri = if connect {
-            uri
-        } else {
-            if let (None, Some(authority)) = (headers.get(header::HOST), uri.authority()) {
-                let host = authority.as_str().parse().map_err(|_| RequestError::InvalidHost)?;
-                headers.insert(header::HOST, host);
-            }
-            origin_form(&method, uri)?
-        };
-        // An HTTP/1.0 request that names its host is as good as an HTTP/1.1 one, and the upstream
-        // connection can be kept.
-        let version = if headers.contains_key(header::HOST) { Version::HTTP_11 } else { version };
-        Ok(Self { method, uri, version, fields: Fields(headers), body, switch })
-    }
-
     /// From a request of an HTTP/2 stream, whose framing the HTTP library has checked.
     pub(crate) fn from_http2(
         request: http::Request<Incoming>,
@@ -147,16 +110,16 @@ impl Request {
         let uri = Uri::from_parts(parts).map_err(|_| RequestError::TargetForm)?;
         // The upstream's library writes :authority; a Host beside it would be a second opinion.
         headers.remove(header::HOST);
-        Ok(Self { method, uri, version, fields: Fields(headers), body, switch: Switch::No })
+        Ok(Self { method, uri, version, fields: Fields(headers), body })
     }
 
     /// The path with its query, as judged; empty for CONNECT.
-    pub(crate) fn path(&self) -> &str {
+    fn path(&self) -> &str {
         self.uri.path_and_query().map_or("", uri::PathAndQuery::as_str)
     }
 
     /// Host and port as the client wrote them; empty where it did not.
-    pub(crate) fn host(&self) -> &str {
+    fn host(&self) -> &str {
         match (self.uri.authority(), self.fields.0.get(header::HOST)) {
             (Some(authority), _) => authority.as_str(),
             (None, Some(host)) => host.to_str().unwrap_or_default(),
@@ -164,8 +127,14 @@ impl Request {
         }
     }
 
-    /// What rules look at.
-    pub(crate) fn facts(&self) -> HttpRequest<'_> {
+    pub(crate) fn is_grpc(&self) -> bool {
+        let content_type = self.fields.0.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+        content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"application/grpc"))
+    }
+}
+
+impl Judged for Request {
+    fn facts(&self) -> HttpRequest<'_> {
         HttpRequest {
             method: self.method.as_str(),
             path: self.path(),
@@ -174,14 +143,35 @@ impl Request {
         }
     }
 
-    /// Whether the client waits for a word before it sends the body.
-    pub(crate) fn expects_continue(&self) -> bool {
-        self.fields.0.contains_key(header::EXPECT)
+    fn apply(&mut self, action: &HeaderAction) {
+        self.fields.apply(action);
     }
+}
 
-    pub(crate) fn is_grpc(&self) -> bool {
-        let content_type = self.fields.0.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-        content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"application/grpc"))
+/// A request as the HTTP library sends it.
+pub(crate) struct Outbound {
+    pub(crate) request: http::Request<RequestBody>,
+    /// Opens when the client may send its body; `None`: it does not wait.
+    pub(crate) gate: Option<Arc<Gate>>,
+}
+
+impl From<Request> for Outbound {
+    fn from(request: Request) -> Self {
+        let Request { method, uri, version, fields, body } = request;
+        let gate = fields.0.contains_key(header::EXPECT).then(|| Arc::new(Gate::default()));
+        let mut request = http::Request::new(RequestBody::new(body, gate.clone()));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = version;
+        *request.headers_mut() = fields.0;
+        if let Some(gate) = gate.clone() {
+            on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    gate.open();
+                }
+            });
+        }
+        Self { request, gate }
     }
 }
 

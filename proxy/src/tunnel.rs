@@ -10,11 +10,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
-use http::{HeaderMap, Method, Response, header};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use policy_engine::http::HttpRequest;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional},
     net::TcpStream,
@@ -23,75 +18,31 @@ use tokio::{
 
 use crate::{
     capture::Flow,
-    http1::record_cut,
+    http1::{Asked, record_cut},
     policy::Judging,
     record::Recording,
-    request::{Fields, Request, is_http},
     worker::Worker,
 };
 
-/// The request that made a switch, to be judged again.
-pub(crate) struct Facts {
-    method: Method,
-    path: String,
-    host: String,
-    fields: Fields,
-}
-
-impl Facts {
-    pub(crate) fn of(request: &Request) -> Self {
-        Self {
-            method: request.method.clone(),
-            path: request.path().to_owned(),
-            host: request.host().to_owned(),
-            fields: Fields(request.fields.0.clone()),
-        }
-    }
-
-    pub(crate) fn is_connect(&self) -> bool {
-        self.method == Method::CONNECT
-    }
-
-    fn request(&self) -> HttpRequest<'_> {
-        HttpRequest {
-            method: self.method.as_str(),
-            path: &self.path,
-            host: &self.host,
-            headers: &self.fields,
-        }
-    }
-}
-
-/// Whether a 101 switches to protocols that the request offered, and not to HTTP again.
-pub(crate) fn is_asked_for<B>(response: &Response<B>, facts: &Facts) -> bool {
-    let offered = protocols(&facts.fields.0);
-    let chosen = protocols(response.headers());
-    !chosen.is_empty()
-        && chosen
-            .iter()
-            .all(|protocol| !is_http(protocol) && offered.iter().any(|o| o.eq_ignore_ascii_case(protocol)))
-}
-
-fn protocols(headers: &HeaderMap) -> Vec<&str> {
-    let values = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',').map(str::trim)).collect()
-}
-
 /// A switch that the server agreed to.
 pub(crate) struct Tunnel {
-    pub(crate) upgrade: OnUpgrade,
-    pub(crate) facts: Facts,
+    pub(crate) server: TcpStream,
+    /// Read from the server behind its response head.
+    pub(crate) early: Vec<u8>,
+    /// The request that made the switch.
+    pub(crate) asked: Asked,
 }
 
 impl Tunnel {
     /// Moves octets until both sides have ended, policy ends it, or nothing moves any more. `read`
     /// was read from the client after its request.
-    pub(crate) async fn run(self, client: TcpStream, read: BytesMut, flow: &Flow, worker: &Rc<Worker>) {
+    pub(crate) async fn run(self, client: TcpStream, read: Vec<u8>, flow: &Flow, worker: &Rc<Worker>) {
+        let Self { mut server, early, asked } = self;
         let moved = Rc::new(Cell::new(Instant::now()));
         let mut client = Watched { stream: client, moved: Rc::clone(&moved) };
         let moving = async {
-            let mut server = TokioIo::new(self.upgrade.await.map_err(io::Error::other)?);
             server.write_all(&read).await?;
+            client.write_all(&early).await?;
             copy_bidirectional(&mut client, &mut server).await
         };
         tokio::select! {
@@ -104,20 +55,20 @@ impl Tunnel {
                 recording.refused("nothing moved after the switch of protocols");
             }
             () = worker.cut() => record_cut(worker, flow),
-            recording = no_longer_allowed(&self.facts, flow, worker) => drop(recording),
+            recording = no_longer_allowed(&asked, flow, worker) => drop(recording),
         }
     }
 }
 
 /// Ready when the tunnel must end.
-async fn no_longer_allowed(facts: &Facts, flow: &Flow, worker: &Rc<Worker>) -> Recording {
+async fn no_longer_allowed(asked: &Asked, flow: &Flow, worker: &Rc<Worker>) -> Recording {
     let mut changes = worker.changes();
     let port = flow.original_dst.0.port();
     loop {
         // Before the first wait too: the policy may have changed since the request was judged.
         changes.mark_unchanged();
         let judgement =
-            worker.with_policy(|policy| policy.judge(&flow.steered, port, Judging::Request(facts.request())));
+            worker.with_policy(|policy| policy.judge(&flow.steered, port, Judging::Request(asked.facts())));
         if judgement.denies() {
             let mut recording = Recording::start(worker, flow);
             recording.judged(&judgement);

@@ -7,12 +7,11 @@ mod socket;
 use std::{io, time::Duration};
 
 use http::StatusCode;
+use l7_parsers::http1::Refusal;
 
 pub(crate) use http1::Http1Upstream;
-pub(crate) use http2::Http2Upstream;
+pub(crate) use http2::{Http2Upstream, SendError};
 pub use socket::{SourceAddress, UpstreamSockets};
-
-use crate::verdict::Permit;
 
 /// Why an allowed request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -23,24 +22,28 @@ pub(crate) enum UpstreamError {
     ConnectTime(Duration),
     #[error("no response within {0:?}")]
     ResponseTime(Duration),
+    #[error("the server closed the connection without an answer")]
+    Closed,
+    #[error("connection to the server broken: {0}")]
+    Broken(#[source] io::Error),
+    #[error("malformed response: {0}")]
+    Malformed(#[from] Refusal),
     #[error("{}", sources(.0))]
     Http(#[from] hyper::Error),
     #[error("response switches to a protocol that the request did not ask for")]
     UnaskedSwitch,
 }
 
-/// How sending failed.
-pub(crate) enum SendError {
-    /// The server had closed the connection before the first octet: another one may carry the request.
-    NotBegun(Box<Permit>, UpstreamError),
-    Failed(UpstreamError),
-}
-
 impl UpstreamError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::ConnectTime(_) | Self::ResponseTime(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Connect(_) | Self::Http(_) | Self::UnaskedSwitch => StatusCode::BAD_GATEWAY,
+            Self::Connect(_)
+            | Self::Closed
+            | Self::Broken(_)
+            | Self::Malformed(_)
+            | Self::Http(_)
+            | Self::UnaskedSwitch => StatusCode::BAD_GATEWAY,
         }
     }
 }

@@ -1,76 +1,56 @@
 //! From a request to the permission to send it on. Only a request that was judged and allowed
 //! becomes a [`Permit`], and only a permit opens an upstream.
 
-use std::sync::Arc;
-
-use http::StatusCode;
-use hyper::ext::on_informational;
-use policy_engine::http::HeaderAction;
+use policy_engine::http::{HeaderAction, HttpRequest};
 
 use crate::{
-    body::{Gate, RequestBody},
     capture::Flow,
     policy::{Judgement, Judging, Snapshot},
-    request::Request,
 };
+
+/// A request that can be judged, whatever protocol it came in.
+pub(crate) trait Judged {
+    /// What rules look at.
+    fn facts(&self) -> HttpRequest<'_>;
+
+    /// Does to the headers what an allowing rule says.
+    fn apply(&mut self, action: &HeaderAction);
+}
 
 /// A judged request.
 #[must_use]
-pub(crate) enum Verdict {
-    Allowed(Permit, Judgement),
-    Denied(Request, Judgement),
+pub(crate) enum Verdict<R> {
+    Allowed(Permit<R>, Judgement),
+    Denied(R, Judgement),
 }
 
-/// A request that both ends' policies allow, in the form in which they were asked, ready to be sent.
-pub(crate) struct Permit {
-    request: http::Request<RequestBody>,
-    /// Opens when the client may send its body; `None`: it does not wait.
-    gate: Option<Arc<Gate>>,
-}
+/// A request that both ends' policies allow, in the form in which they were asked, or on its way
+/// from that form to the octets that are sent.
+pub(crate) struct Permit<R>(R);
 
-impl Permit {
-    fn new(request: Request) -> Self {
-        let gate = request.expects_continue().then(|| Arc::new(Gate::default()));
-        let Request { method, uri, version, fields, body, .. } = request;
-        let mut request = http::Request::new(RequestBody::new(body, gate.clone()));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.version_mut() = version;
-        *request.headers_mut() = fields.0;
-        if let Some(gate) = gate.clone() {
-            on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    gate.open();
-                }
-            });
-        }
-        Self { request, gate }
+impl<R> Permit<R> {
+    /// Another form of the same request.
+    pub(crate) fn map<T>(self, form: impl FnOnce(R) -> T) -> Permit<T> {
+        Permit(form(self.0))
     }
 
-    /// For the upstream alone.
-    pub(crate) fn into_parts(self) -> (http::Request<RequestBody>, Option<Arc<Gate>>) {
-        (self.request, self.gate)
-    }
-
-    /// Gets back what an upstream could not begin to send.
-    pub(crate) fn from_parts(request: http::Request<RequestBody>, gate: Option<Arc<Gate>>) -> Self {
-        Self { request, gate }
+    /// What is to be sent, for the upstream alone, and the permission to send it there.
+    pub(crate) fn open(self) -> (R, Permit<()>) {
+        (self.0, Permit(()))
     }
 }
 
-impl Request {
-    /// Judges by the policies in force in `snapshot`.
-    pub(crate) fn judge(mut self, snapshot: &Snapshot, flow: &Flow) -> Verdict {
-        let port = flow.original_dst.0.port();
-        let judgement = snapshot.judge(&flow.steered, port, Judging::Request(self.facts()));
-        if judgement.denies() {
-            return Verdict::Denied(self, judgement);
-        }
-        for action in &judgement.header_actions {
-            self.fields.apply(action);
-        }
-        Verdict::Allowed(Permit::new(self), judgement)
+/// Judges by the policies in force in `snapshot`.
+pub(crate) fn judge<R: Judged>(mut request: R, snapshot: &Snapshot, flow: &Flow) -> Verdict<R> {
+    let port = flow.original_dst.0.port();
+    let judgement = snapshot.judge(&flow.steered, port, Judging::Request(request.facts()));
+    if judgement.denies() {
+        return Verdict::Denied(request, judgement);
     }
+    for action in &judgement.header_actions {
+        request.apply(action);
+    }
+    Verdict::Allowed(Permit(request), judgement)
 }
 
 /// The text of LOG actions for the record; empty without one.

@@ -3,9 +3,19 @@
 mod clients;
 mod tallies;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use tokio::sync::watch;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    sync::watch,
+};
 
 use clients::Clients;
 pub use tallies::{Tallies, Totals};
@@ -13,6 +23,9 @@ pub use tallies::{Tallies, Totals};
 use crate::{
     counters::Counters, options::Limits, policy::Snapshot, record::RecordSink, upstream::UpstreamSockets,
 };
+
+/// Octets of one read at most.
+const SCRATCH: usize = 64 << 10;
 
 /// One thread's view of the world.
 pub struct Worker {
@@ -22,6 +35,8 @@ pub struct Worker {
     pub(crate) tallies: Tallies,
     pub(crate) clients: Clients,
     pub(crate) sockets: UpstreamSockets,
+    /// What is read goes here first, so that a connection needs memory only for what must wait.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
     policy: RefCell<Arc<Snapshot>>,
     changes: watch::Sender<Change>,
 }
@@ -59,7 +74,8 @@ impl Worker {
         let (changes, _) = watch::channel(Change { revision: policy.revision(), stage: Stage::Serving });
         let policy = RefCell::new(policy);
         let (tallies, clients) = (Tallies::default(), Clients::default());
-        Rc::new(Self { limits, records, counters, tallies, clients, sockets, policy, changes })
+        let scratch = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+        Rc::new(Self { limits, records, counters, tallies, clients, sockets, scratch, policy, changes })
     }
 
     /// From now on every request of this thread is judged by `policy`.
@@ -81,6 +97,20 @@ impl Worker {
     /// Ready when time is up for what is still open.
     pub(crate) async fn cut(&self) {
         let _ = self.changes.subscribe().wait_for(|change| change.stage == Stage::Cut).await;
+    }
+
+    /// Reads what is there behind what is `held`. 0: the stream has ended.
+    pub(crate) fn poll_read_more(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        held: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut scratch = self.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        held.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Reads the policies in force.

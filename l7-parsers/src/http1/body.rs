@@ -55,6 +55,12 @@ impl Body {
         matches!(self.0, State::Complete)
     }
 
+    /// Whether all octets up to its end are content.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        matches!(self.0, State::Length { .. } | State::UntilClose)
+    }
+
     /// Whether the end of the stream is the end of the body, or at least not before it.
     #[must_use]
     pub fn may_end(&self) -> bool {

@@ -70,6 +70,12 @@ impl Scanner {
         matches!(self.state, State::Start { .. })
     }
 
+    /// Whether all octets up to the end of the current request are content of its body.
+    #[must_use]
+    pub fn in_counted_body(&self) -> bool {
+        matches!(&self.state, State::Body { body, .. } if body.is_counted())
+    }
+
     /// Whether nothing can be judged before [`Scanner::go_on`] or [`Scanner::switch`].
     #[must_use]
     pub fn is_undecided(&self) -> bool {

@@ -1,202 +1,224 @@
 //! One request and its response.
 
-use std::{convert::Infallible, rc::Rc};
+mod answering;
+mod asking;
 
-use http::{HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
 
-use super::Session;
+use http::StatusCode;
+use l7_parsers::http1::{Framing, Head, Version};
+
+use self::{
+    answering::{Answered, Answering, Failed},
+    asking::{Asking, Broken},
+};
+use super::{
+    After, Ended, Session,
+    client::Client,
+    refused::Refused,
+    relay::{Encoding, Reading, Relay},
+    request::{Outbound, Request},
+};
 use crate::{
-    body::ResponseBody,
-    guard::Arrival,
     record::Recording,
-    request::{Closing, Request, RequestError, Switch, clean_response},
-    response,
-    tunnel::{Facts, Tunnel, is_asked_for},
-    upstream::{Http1Upstream, SendError, UpstreamError},
-    verdict::{Permit, Verdict},
-    worker::Stage,
+    response::{self, Answer},
+    tunnel::Tunnel,
+    upstream::{Http1Upstream, UpstreamError},
+    verdict::{Judged, Permit, Verdict, judge},
 };
 
-/// Answers a request. Its record is written when this ends, however it ends.
-pub(super) async fn serve(
-    request: http::Request<Incoming>,
-    session: Rc<Session>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let mut recording = Recording::start(&session.worker, &session.flow);
-    let mut response = answer(request, &session, &mut recording).await;
-    recording.status(response.status());
-    // A proxy that ends says so with an answer: a client that is told sends its next request elsewhere.
-    if session.worker.stage() != Stage::Serving && session.tunnel.borrow().is_none() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
+/// An answer instead of a server's.
+struct Own {
+    answer: Answer,
+    closes: bool,
+    is_head: bool,
 }
 
-async fn answer(
-    request: http::Request<Incoming>,
+/// What the two directions of an exchange tell each other.
+struct Progress {
+    /// Writes in either direction.
+    moved: Cell<usize>,
+    /// The body may be asked of the client.
+    gate: Cell<bool>,
+    /// All of the request is on its way to the server.
+    sent: Cell<bool>,
+}
+
+/// Answers the request whose head is the first `octets` of what the client holds. Its record is
+/// written when its response begins or when this ends, however it ends.
+pub(super) async fn serve(
+    client: &mut Client,
+    kept: &mut Option<Http1Upstream>,
+    session: &Session,
+    octets: usize,
+    head: Head,
+) -> After {
+    let mut recording = Recording::start(&session.worker, &session.flow);
+    let judged = judged(&client.held[..octets], head, session, &mut recording);
+    client.consume(octets);
+    let permit = match judged {
+        Ok(permit) => permit,
+        Err(own) => return answer(client, own, session, recording).await,
+    };
+    match forward(client, kept, session, permit, &mut recording).await {
+        Ok(after) => after,
+        Err(own) => answer(client, own, session, recording).await,
+    }
+}
+
+fn judged(
+    octets: &[u8],
+    head: Head,
     session: &Session,
     recording: &mut Recording,
-) -> Response<ResponseBody> {
-    let protocol = if request.version() == http::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" };
-    recording.protocol(protocol);
-    let head = match session.shared.next_arrival() {
-        Some(Arrival::Head(head)) => head,
-        Some(Arrival::Refused(refused)) => {
-            recording.refused(refused);
-            return response::text(refused.status(), &refused.to_string(), Closing::Yes);
-        }
-        None => return refuse(RequestError::TwoReadings, recording),
-    };
-    // Whatever happens below, the guard is told how to read on.
-    let settling = head.may_switch.then(|| Settling(Some(session)));
-    let request = match Request::from_http1(request, head) {
+) -> Result<Permit<Outbound>, Own> {
+    let protocol = protocol(head.version);
+    let request = match Request::read(octets, head) {
         Ok(request) => request,
-        Err(error) => return refuse(error, recording),
+        Err(error) => {
+            recording.protocol(protocol);
+            recording.refused(error);
+            let answer = response::text(StatusCode::BAD_REQUEST, &error.to_string());
+            return Err(Own { answer, closes: true, is_head: false });
+        }
     };
-    recording.request(protocol, &request);
-    let facts = (request.switch != Switch::No).then(|| Facts::of(&request));
-    let head_request = request.method == Method::HEAD;
-
-    let permit = match session.worker.with_policy(|policy| request.judge(policy, &session.flow)) {
+    recording.request(protocol, &request.facts());
+    match session.worker.with_policy(|policy| judge(request, policy, &session.flow)) {
         Verdict::Allowed(permit, judgement) => {
             recording.judged(&judgement);
-            permit
+            Ok(permit.encode())
         }
         Verdict::Denied(request, judgement) => {
             recording.judged(&judgement);
-            let grpc = request.is_grpc();
-            discard(request, session);
-            return response::denied(grpc);
+            let (closes, is_head) = (request.manner().closes_after_own(session), request.manner().is_head);
+            Err(Own { answer: response::denied(request.is_grpc()), closes, is_head })
+        }
+    }
+}
+
+pub(super) fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    }
+}
+
+async fn answer(client: &mut Client, own: Own, session: &Session, mut recording: Recording) -> After {
+    recording.status(own.answer.status);
+    drop(recording);
+    if client.answer(&own.answer, own.closes, own.is_head, session).await.is_err() {
+        return After::End(Ended::Cut);
+    }
+    if own.closes {
+        return After::End(Ended::Linger);
+    }
+    // What is left of its body goes before the next request can be read.
+    match client.discard_body(session).await {
+        Some(()) => After::Next,
+        None => After::End(Ended::Linger),
+    }
+}
+
+/// Sends on the kept upstream, or on a new one where there is none that works, and passes the response.
+async fn forward(
+    client: &mut Client,
+    kept: &mut Option<Http1Upstream>,
+    session: &Session,
+    permit: Permit<Outbound>,
+    recording: &mut Recording,
+) -> Result<After, Own> {
+    let worker = &session.worker;
+    let (Outbound { head, manner, asked }, permit) = permit.open();
+    let progress =
+        Progress { moved: Cell::new(0), gate: Cell::new(!manner.expects_continue), sent: Cell::new(false) };
+    let failed = |recording: &mut Recording, error: UpstreamError| {
+        recording.upstream_failed(&error);
+        let closes = manner.closes_after_own(session) || matches!(error, UpstreamError::UnaskedSwitch);
+        let answer = response::text(error.status(), "Upstream failure");
+        Err(Own { answer, closes, is_head: manner.is_head })
+    };
+    let refused = |recording: &mut Recording, refused: Refused| {
+        recording.refused(refused);
+        let answer = response::text(refused.status(), &refused.to_string());
+        Err(Own { answer, closes: true, is_head: manner.is_head })
+    };
+
+    let Client { stream, held, scanner, clock, ended } = client;
+    let encoding = match manner.framing {
+        Framing::Length(_) => Encoding::Plain,
+        Framing::Chunked => Encoding::Chunked { trailers: Vec::new() },
+    };
+    let mut up = Relay::new(Reading::Request(scanner), encoding, head, &progress.moved);
+    if !manner.expects_continue
+        && let Err(refusal) = up.digest_held(held)
+    {
+        return refused(recording, Refused::Malformed(refusal));
+    }
+    let mut upstream = loop {
+        let mut usable = kept.take();
+        if let Some(upstream) = &mut usable
+            && upstream.is_closed().await
+        {
+            usable = None;
+        }
+        let was_kept = usable.is_some();
+        let mut upstream = match usable {
+            Some(upstream) => upstream,
+            None => match Http1Upstream::connect(&permit, &session.flow, &worker.sockets).await {
+                Ok(upstream) => upstream,
+                Err(error) => return failed(recording, error),
+            },
+        };
+        match upstream.begin(&mut up.output, worker.limits.connect_time).await {
+            Ok(()) => break upstream,
+            // Closed before the first octet: another one may carry the request.
+            Err(_) if was_kept => {}
+            Err(error) => return failed(recording, error),
         }
     };
-    match (forward(permit, session).await, session.shared.broken()) {
-        (Ok(upstream), _) => deliver(upstream, facts, head_request, settling, session, recording),
-        // The upstream failed because the client's body did.
-        (Err(_), Some(refused)) => {
-            recording.refused(refused);
-            response::text(refused.status(), &refused.to_string(), Closing::Yes)
-        }
-        (Err(error), None) => {
-            recording.upstream_failed(&error);
-            response::text(error.status(), "Upstream failure", Closing::No)
-        }
-    }
-}
+    progress.sent.set(up.is_done());
 
-/// Sends on the session's upstream, or on a new one where there is none that works.
-async fn forward(mut permit: Permit, session: &Session) -> Result<Response<Incoming>, UpstreamError> {
-    let worker = &session.worker;
-    let kept = session.upstream.take();
-    // One that still has octets of an earlier body to send may never get rid of them.
-    if let Some(mut upstream) = kept
-        && tokio::time::timeout(worker.limits.connect_time, upstream.is_usable()).await == Ok(true)
-    {
-        match upstream.send(permit, &worker.limits).await {
-            Ok(response) => {
-                session.upstream.replace(Some(upstream));
-                return Ok(response);
+    let outcome = {
+        let (from_client, to_client) = stream.split();
+        let (from_server, to_server) = upstream.stream.split();
+        let asking = Asking { from: from_client, to: to_server, held, ended, clock, progress: &progress };
+        let answering = Answering {
+            from: from_server,
+            to: to_client,
+            clock: &mut upstream.clock,
+            manner: &manner,
+            asked: asked.as_ref(),
+            progress: &progress,
+            session,
+        };
+        let mut asking = pin!(asking.run(&mut up, worker));
+        let mut answering = pin!(answering.run(recording));
+        poll_fn(|cx| match answering.as_mut().poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(Outcome::Answered(answered)),
+            Poll::Pending => asking.as_mut().poll(cx).map(Outcome::Broken),
+        })
+        .await
+    };
+    match outcome {
+        Outcome::Answered(Ok(Answered::Whole { closes, keeps_upstream })) => {
+            if keeps_upstream && progress.sent.get() {
+                *kept = Some(upstream);
             }
-            Err(SendError::Failed(error)) => return Err(error),
-            Err(SendError::NotBegun(unsent, _)) => permit = *unsent,
+            // The rest of a request that was answered before its end is nobody's.
+            Ok(if closes || !progress.sent.get() { After::End(Ended::Linger) } else { After::Next })
         }
-    }
-    let mut upstream =
-        Http1Upstream::connect(&permit, &session.flow, &worker.sockets, &worker.limits).await?;
-    match upstream.send(permit, &worker.limits).await {
-        Ok(response) => {
-            session.upstream.replace(Some(upstream));
-            Ok(response)
-        }
-        Err(SendError::NotBegun(_, error) | SendError::Failed(error)) => Err(error),
+        Outcome::Answered(Ok(Answered::Switched { early })) => Ok(After::End(match asked {
+            Some(asked) => Ended::Switched(Tunnel { server: upstream.stream, early, asked }),
+            None => Ended::Cut,
+        })),
+        Outcome::Answered(Err(Failed::Cut)) | Outcome::Broken(Broken::Lost) => Ok(After::End(Ended::Cut)),
+        Outcome::Answered(Err(Failed::Upstream(error))) => failed(recording, error),
+        Outcome::Broken(Broken::Refused(_)) if recording.is_written() => Ok(After::End(Ended::Cut)),
+        Outcome::Broken(Broken::Refused(why)) => refused(recording, why),
     }
 }
 
-/// Makes the client's response out of the upstream's.
-fn deliver(
-    mut upstream: Response<Incoming>,
-    facts: Option<Facts>,
-    head_request: bool,
-    settling: Option<Settling<'_>>,
-    session: &Session,
-    recording: &mut Recording,
-) -> Response<ResponseBody> {
-    let status = upstream.status();
-    recording.answered(status);
-    let connected = facts.as_ref().is_some_and(Facts::is_connect) && status.is_success();
-    let switched = status == StatusCode::SWITCHING_PROTOCOLS || connected;
-    if switched {
-        match facts {
-            Some(facts) if connected || is_asked_for(&upstream, &facts) => {
-                let tunnel = Tunnel { upgrade: hyper::upgrade::on(&mut upstream), facts };
-                session.tunnel.replace(Some(tunnel));
-                // The guard keeps what it holds: it belongs to the tunnel.
-                if let Some(settling) = settling {
-                    settling.leave();
-                }
-            }
-            _ => {
-                let error = UpstreamError::UnaskedSwitch;
-                recording.upstream_failed(&error);
-                return response::text(error.status(), "Upstream failure", Closing::Yes);
-            }
-        }
-    } else {
-        drop(settling);
-    }
-    let (mut parts, body) = upstream.into_parts();
-    let closing = clean_response(&mut parts.headers, switched);
-    if closing == Closing::Yes {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    // The upstream's chunked body goes on chunked, whatever length stood beside it.
-    if body.size_hint().exact().is_none() && !head_request {
-        parts.headers.remove(header::CONTENT_LENGTH);
-    }
-    parts.version = http::Version::HTTP_11;
-    Response::from_parts(parts, ResponseBody::forwarded(body, session.worker.limits.stream_idle_time))
-}
-
-fn refuse(error: RequestError, recording: &mut Recording) -> Response<ResponseBody> {
-    recording.refused(error);
-    response::text(StatusCode::BAD_REQUEST, &error.to_string(), Closing::Yes)
-}
-
-/// Reads a denied request's body, up to a bound, so that the next request can be read. Over the
-/// bound the library closes the connection after the response.
-fn discard(request: Request, session: &Session) {
-    // Who waits for 100 Continue sends nothing after a 403.
-    if request.expects_continue() || request.body.is_end_stream() {
-        return;
-    }
-    let limits = session.worker.limits;
-    let mut body = request.body;
-    tokio::task::spawn_local(tokio::time::timeout(limits.stall_time, async move {
-        let mut octets = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            octets += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if octets > limits.drain_octets {
-                return;
-            }
-        }
-    }));
-}
-
-/// Tells the guard, at the latest when dropped, that the stream goes on as HTTP.
-struct Settling<'a>(Option<&'a Session>);
-
-impl Settling<'_> {
-    /// The stream does not go on as HTTP.
-    fn leave(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Settling<'_> {
-    fn drop(&mut self) {
-        if let Some(session) = self.0 {
-            session.shared.go_on();
-        }
-    }
+enum Outcome {
+    Answered(Result<Answered, Failed>),
+    Broken(Broken),
 }

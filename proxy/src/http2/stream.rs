@@ -10,10 +10,10 @@ use super::Session;
 use crate::{
     body::ResponseBody,
     record::Recording,
-    request::{Closing, Request, clean_response},
+    request::{Outbound, Request, clean_response},
     response,
     upstream::{Http2Upstream, SendError, UpstreamError},
-    verdict::{Permit, Verdict},
+    verdict::{Judged, Permit, Verdict, judge},
 };
 
 pub(super) async fn serve(
@@ -37,37 +37,37 @@ async fn answer(
         Ok(request) => request,
         Err(error) => {
             recording.refused(error);
-            return response::text(StatusCode::BAD_REQUEST, &error.to_string(), Closing::No);
+            return response::text(StatusCode::BAD_REQUEST, &error.to_string()).into();
         }
     };
-    recording.request("HTTP/2", &request);
-    let permit = match session.worker.with_policy(|policy| request.judge(policy, &session.flow)) {
+    recording.request("HTTP/2", &request.facts());
+    let permit = match session.worker.with_policy(|policy| judge(request, policy, &session.flow)) {
         Verdict::Allowed(permit, judgement) => {
             recording.judged(&judgement);
-            permit
+            permit.map(Outbound::from)
         }
         Verdict::Denied(request, judgement) => {
             recording.judged(&judgement);
-            return response::denied(request.is_grpc());
+            return response::denied(request.is_grpc()).into();
         }
     };
     match forward(permit, session).await {
         Ok(upstream) => {
-            recording.answered(upstream.status());
+            recording.answered(upstream.status().as_u16());
             let (mut parts, body) = upstream.into_parts();
-            let _ = clean_response(&mut parts.headers, false);
+            clean_response(&mut parts.headers);
             parts.version = http::Version::HTTP_2;
             Response::from_parts(parts, ResponseBody::forwarded(body, session.worker.limits.stream_idle_time))
         }
         Err(error) => {
             recording.upstream_failed(&error);
-            response::text(error.status(), "Upstream failure", Closing::No)
+            response::text(error.status(), "Upstream failure").into()
         }
     }
 }
 
 /// Sends on the connection's upstream, or on a new one where there is none that works.
-async fn forward(permit: Permit, session: &Session) -> Result<Response<Incoming>, UpstreamError> {
+async fn forward(permit: Permit<Outbound>, session: &Session) -> Result<Response<Incoming>, UpstreamError> {
     let limits = &session.worker.limits;
     let mut upstream = upstream(&permit, session).await?;
     match upstream.send(permit, limits).await {
@@ -83,7 +83,7 @@ async fn forward(permit: Permit, session: &Session) -> Result<Response<Incoming>
     }
 }
 
-async fn upstream(permit: &Permit, session: &Session) -> Result<Http2Upstream, UpstreamError> {
+async fn upstream(permit: &Permit<Outbound>, session: &Session) -> Result<Http2Upstream, UpstreamError> {
     let worker = &session.worker;
     let mut upstream = session.upstream.lock().await;
     if let Some(open) = upstream.as_ref().filter(|upstream| !upstream.is_closed()) {

@@ -6,8 +6,9 @@ use futures::FutureExt;
 use tektin_abi::maps::mark;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
-    task::{JoinSet, LocalSet},
+    task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
@@ -54,8 +55,10 @@ pub(super) struct Setup {
 
 /// Runs until a drain has ended.
 pub(super) fn run(setup: Setup) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(setup))
+    // No LocalSet: it would wake the thread by a system call for what the thread does itself.
+    let runtime =
+        Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
+    runtime.block_on(serve(setup))
 }
 
 async fn serve(setup: Setup) -> std::io::Result<()> {
@@ -175,7 +178,7 @@ async fn step(draining: Option<Draining>) {
 /// Lets every connection see the new policy before it is acknowledged: the kernel switches after that,
 /// and would drop what tells the ends of a connection that is no longer allowed.
 async fn let_all_look(connections: usize) {
-    // Tokio's `LocalSet` polls at most 61 tasks before it comes back here.
+    // The runtime polls at most 61 tasks (its event interval) before it comes back here.
     for _ in 0..connections.div_ceil(61) {
         tokio::task::yield_now().await;
     }

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use policy_engine::http::{HeaderAction, Headers};
 
 /// A request's header fields.
-pub(crate) struct Fields(pub(crate) HeaderMap);
+pub(super) struct Fields(pub(super) HeaderMap);
 
 impl Headers for Fields {
     fn for_each(&self, name: &str, value: &mut dyn FnMut(&[u8])) {
@@ -15,7 +15,7 @@ impl Headers for Fields {
 }
 
 impl Fields {
-    pub(crate) fn apply(&mut self, action: &HeaderAction) {
+    pub(super) fn apply(&mut self, action: &HeaderAction) {
         match action {
             HeaderAction::Log { .. } => {}
             HeaderAction::Add { name, value } => {

@@ -1,66 +1,61 @@
 //! HTTP/1 to the server: one connection for one client connection.
 
-use http::Response;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{Builder, SendRequest},
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
 };
-use hyper_util::rt::TokioIo;
 
-use super::{SendError, UpstreamError, UpstreamSockets};
-use crate::{body::RequestBody, capture::Flow, options::Limits, verdict::Permit};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{UpstreamError, UpstreamSockets};
+use crate::{
+    capture::Flow,
+    http1::{Clock, Limit},
+    verdict::Permit,
+};
 
 pub(crate) struct Http1Upstream {
-    sender: SendRequest<RequestBody>,
+    pub(crate) stream: TcpStream,
+    pub(crate) clock: Clock,
 }
 
 impl Http1Upstream {
-    pub(crate) async fn connect(
-        permit: &Permit,
+    pub(crate) async fn connect<R>(
+        permit: &Permit<R>,
         flow: &Flow,
         sockets: &UpstreamSockets,
-        limits: &Limits,
     ) -> Result<Self, UpstreamError> {
-        let stream = sockets.connect(permit, flow).await?;
-        let (sender, connection) =
-            Builder::new().max_headers(limits.http1.fields.max(100)).handshake(TokioIo::new(stream)).await?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(Self { sender })
+        Ok(Self { stream: sockets.connect(permit, flow).await?, clock: Clock::default() })
     }
 
-    /// Waits until the connection can take a request; it never can once the server has closed it.
-    pub(crate) async fn is_usable(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+    /// Ready once no request can be sent any more: the server has closed, or said what nobody asked.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut octet = [0];
+        Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut octet)).map(|_| ())
     }
 
-    /// Sends the permitted request and waits for the response head.
-    pub(crate) async fn send(
-        &mut self,
-        permit: Permit,
-        limits: &Limits,
-    ) -> Result<Response<Incoming>, SendError> {
-        let (request, gate) = permit.into_parts();
-        let response =
-            tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
-        if let Some(gate) = &gate {
-            // A final response without 100 Continue: what becomes of the body is for the framing of
-            // the two connections to settle.
-            gate.open();
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.poll_closed(cx).is_ready())).await
+    }
+
+    /// Writes what goes at once of `output`, and takes that out of it.
+    pub(crate) async fn begin(&mut self, output: &mut Vec<u8>, time: Duration) -> Result<(), UpstreamError> {
+        let stream = &mut self.stream;
+        let mut limit = Limit::of(time);
+        let written = self.clock.within(&mut limit, |cx| Pin::new(&mut *stream).poll_write(cx, output)).await;
+        let octets =
+            written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(UpstreamError::Broken)?;
+        if octets == output.len() {
+            output.clear();
+        } else {
+            output.drain(..octets);
         }
-        match response {
-            Err(_) => Err(SendError::Failed(UpstreamError::ResponseTime(limits.response_time))),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => SendError::NotBegun(
-                    Box::new(Permit::from_parts(request, gate)),
-                    error.into_error().into(),
-                ),
-                None => SendError::Failed(error.into_error().into()),
-            }),
-        }
+        Ok(())
     }
 }

@@ -7,14 +7,22 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::{SendError, UpstreamError, UpstreamSockets};
+use super::{UpstreamError, UpstreamSockets};
 use crate::{
     body::RequestBody,
     capture::Flow,
     http2::{LocalExecutor, SEND_BUFFER},
     options::Limits,
+    request::Outbound,
     verdict::Permit,
 };
+
+/// How sending failed.
+pub(crate) enum SendError {
+    /// The server had closed the connection before the first octet: another one may carry the request.
+    NotBegun(Box<Permit<Outbound>>, UpstreamError),
+    Failed(UpstreamError),
+}
 
 #[derive(Clone)]
 pub(crate) struct Http2Upstream {
@@ -23,7 +31,7 @@ pub(crate) struct Http2Upstream {
 
 impl Http2Upstream {
     pub(crate) async fn connect(
-        permit: &Permit,
+        permit: &Permit<Outbound>,
         flow: &Flow,
         sockets: &UpstreamSockets,
         limits: &Limits,
@@ -51,10 +59,10 @@ impl Http2Upstream {
     /// Sends the permitted request and waits for the response head.
     pub(crate) async fn send(
         &mut self,
-        permit: Permit,
+        permit: Permit<Outbound>,
         limits: &Limits,
     ) -> Result<Response<Incoming>, SendError> {
-        let (mut request, gate) = permit.into_parts();
+        let (Outbound { mut request, gate }, permit) = permit.open();
         *request.version_mut() = http::Version::HTTP_2;
         let response =
             tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
@@ -66,7 +74,7 @@ impl Http2Upstream {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut error)) => Err(match error.take_message() {
                 Some(request) => SendError::NotBegun(
-                    Box::new(Permit::from_parts(request, gate)),
+                    Box::new(permit.map(|()| Outbound { request, gate })),
                     error.into_error().into(),
                 ),
                 None => SendError::Failed(error.into_error().into()),

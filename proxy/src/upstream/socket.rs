@@ -45,7 +45,11 @@ enum Bind {
 
 impl UpstreamSockets {
     /// Connects to the original destination. The permit shows that a request was allowed to go there.
-    pub(super) async fn connect(&self, _permit: &Permit, flow: &Flow) -> Result<TcpStream, UpstreamError> {
+    pub(super) async fn connect<R>(
+        &self,
+        _permit: &Permit<R>,
+        flow: &Flow,
+    ) -> Result<TcpStream, UpstreamError> {
         let connecting = async {
             let peer = flow.peer.0;
             let (first, second) = match self.source {
