@@ -111,6 +111,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let listener = server::bind(&socket).with_context(|| format!("serve the API at {}", socket.display()))?;
     let served = tokio::spawn(server::serve(listener, agent.clone()));
     tracing::info!(socket = %socket.display(), "ready");
+    tektin_proxy::start_up::forget();
 
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),

@@ -19,6 +19,7 @@ mod process;
 pub mod record;
 mod request;
 mod response;
+pub mod start_up;
 mod tunnel;
 pub mod upstream;
 mod verdict;

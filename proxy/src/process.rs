@@ -23,7 +23,7 @@ use crate::{
     maps::{Listeners, Slot, Steered, Verdicts},
     options::ProxyOptions,
     policy::Snapshot,
-    record,
+    record, start_up,
 };
 use drain::{Drain, Successor};
 use pool::Pool;
@@ -128,6 +128,7 @@ async fn serve(
                     publish(&mut listeners, &own)?;
                     tracing::info!(revision = snapshot.revision(), "listeners in place");
                     link.is_now(Stage::Serving);
+                    start_up::forget();
                 }
                 None => switch(pool, &snapshot, seen).await?,
             },
