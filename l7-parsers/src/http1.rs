@@ -112,7 +112,7 @@ pub enum Refusal {
     TooManyFields,
     #[error("chunk size line too long")]
     ChunkLineTooLong,
-    #[error("malformed status line")]
+    #[error("invalid status line")]
     InvalidStatusLine,
 }
 

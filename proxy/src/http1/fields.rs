@@ -33,8 +33,14 @@ impl<'a> Fields<'a> {
             HeaderAction::Log { .. } => {}
             HeaderAction::Add { name, value } => self.push(name.clone(), value.clone().into_bytes()),
             HeaderAction::Replace { name, value } => {
-                self.remove(name);
-                self.push(name.clone(), value.clone().into_bytes());
+                let mut new = Some(Cow::Owned(value.clone().into_bytes()));
+                // The first one takes the value, the others go.
+                self.0.retain_mut(|(own, value)| {
+                    !is(own, name) || new.take().map(|new| *value = new).is_some()
+                });
+                if let Some(new) = new {
+                    self.push(name.clone(), new);
+                }
             }
             HeaderAction::Delete { name } => self.remove(name),
         }

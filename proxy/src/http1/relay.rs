@@ -117,7 +117,7 @@ impl<'a> Relay<'a> {
             Encoding::Plain => self.output.extend_from_slice(octets),
             Encoding::Chunked { .. } => {
                 // Writing to memory does not fail.
-                let _ = write!(self.output, "{:x}\r\n", octets.len());
+                let _ = write!(self.output, "{:X}\r\n", octets.len());
                 self.output.extend_from_slice(octets);
                 self.output.extend_from_slice(b"\r\n");
             }
