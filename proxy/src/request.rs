@@ -5,7 +5,9 @@ mod hop;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts, uri};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts, uri,
+};
 use hyper::{body::Incoming, ext::on_informational};
 use l7_parsers::{
     authority,
