@@ -28,12 +28,12 @@ use crate::{
 };
 
 mod cleanup;
-mod datapath;
+pub mod datapath;
 mod devices;
-mod endpoints;
+pub mod endpoints;
 mod error;
 mod handover;
-mod identities;
+pub mod identities;
 mod ipam;
 mod ipcache;
 mod leftovers;

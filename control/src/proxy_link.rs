@@ -26,7 +26,7 @@ use crate::{
 mod peer;
 mod records;
 mod session;
-mod state;
+pub mod state;
 mod take_over;
 
 use session::{Answer, Service, Session};

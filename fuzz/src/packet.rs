@@ -5,11 +5,12 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use tektin_abi::{
     DropReason,
     maps::{Addr, FlowKey, drop, proto, v4_mapped},
-    packet::{Fragment, Kind, Packet, Ports, ethertype},
+    packet::{Fragment, Kind, Packet, Ports, ethertype, glance::Frame},
 };
 
 pub fn run(data: &[u8]) {
     let Some((ether, bytes)) = frame(data) else { return };
+    glanced(ether, bytes);
     let mut packet = Packet { kind: Kind::Nd, hop_limit: 9, ..Packet::default() };
     let result = packet.parse(bytes, ether);
     if let Err(DropReason(reason)) = result {
@@ -23,6 +24,36 @@ pub fn run(data: &[u8]) {
     }
     longer(&packet, bytes, ether);
     shorter(&packet, bytes, ether);
+}
+
+/// What the short way reads is what the long way reads.
+fn glanced(ether: u16, bytes: &[u8]) {
+    struct Linear<'a>(&'a [u8]);
+    impl Frame for Linear<'_> {
+        fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+            assert_eq!(offset % 4, 14 % 4, "on a boundary");
+            let at = offset as usize - 14;
+            let octets = self.0.get(at..at + 4 * N)?;
+            let mut words = [0; N];
+            for (word, octets) in words.iter_mut().zip(octets.chunks_exact(4)) {
+                *word = u32::from_ne_bytes(octets.try_into().expect("4 octets"));
+            }
+            Some(words)
+        }
+    }
+    let mut short = Packet { kind: Kind::IcmpError, tcp_flags: 9, ..Packet::default() };
+    short.keys.reverse.sport = 9;
+    if !short.glance(&Linear(bytes), ether) {
+        return;
+    }
+    let mut long = Packet::default();
+    assert_eq!(long.parse(bytes, ether), Ok(()), "a glance passes only what a parse passes");
+    assert_eq!((short.keys, short.ports, short.kind), (long.keys, long.ports, long.kind));
+    assert_eq!(
+        (short.fragment, short.hop_limit, short.tcp_flags),
+        (long.fragment, long.hop_limit, long.tcp_flags)
+    );
+    assert_eq!((short.network_len, short.transport_len), (long.network_len, long.transport_len));
 }
 
 /// The first octet says what the link says; the rest is the packet.

@@ -71,8 +71,12 @@ impl Captured {
     }
 }
 
-/// `None`: still a beginning of the HTTP/2 preface.
-fn protocol_of(read: &[u8]) -> Result<Option<Protocol>, DetectError> {
+/// What octets, of which there is one at least, can only be. `None`: still a beginning of the HTTP/2
+/// preface.
+///
+/// # Errors
+/// [`DetectError::NotHttp`]
+pub fn protocol_of(read: &[u8]) -> Result<Option<Protocol>, DetectError> {
     if read.starts_with(PREFACE) {
         return Ok(Some(Protocol::Http2));
     }

@@ -22,7 +22,7 @@ use crate::{
     rules::RuleTable,
 };
 
-mod entries;
+pub mod entries;
 
 pub use entries::default_deny_text;
 

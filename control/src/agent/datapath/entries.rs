@@ -14,7 +14,7 @@ use tektin_proxy::link_proto as link;
 use crate::rules::{DEFAULT_DENY, RuleTable};
 
 /// The `policy` map's entries of one class.
-pub(super) fn class_entries(
+pub fn class_entries(
     policy: u32,
     class: ClassId,
     content: &Class,
@@ -48,7 +48,7 @@ fn piece_keys(policy: u32, class: ClassId, piece: &Piece) -> impl Iterator<Item 
 }
 
 /// The proxy's form of a policy.
-pub(super) fn link_policy(id: u32, policy: &DirectionPolicy, rules: &mut RuleTable) -> link::Policy {
+pub fn link_policy(id: u32, policy: &DirectionPolicy, rules: &mut RuleTable) -> link::Policy {
     let classes = policy
         .classes
         .iter()
