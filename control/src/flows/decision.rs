@@ -1,6 +1,6 @@
 //! From action and rule number to a decision with words, and to the one deciding rule of a record.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tektin_abi::maps::action;
 
@@ -8,6 +8,9 @@ use super::{
     record::{Action, Decision, Verdict},
     resolve::{Direction, Resolve},
 };
+
+/// Records come by the ten thousand a second: what most of them say is kept once.
+static NO_POLICY: LazyLock<Arc<str>> = LazyLock::new(|| "no policy".into());
 
 impl Action {
     /// From the kernel's number; one that is not known is shown as a denial, never as an allow.
@@ -25,7 +28,7 @@ impl Decision {
     /// Of an end whose policy was not asked.
     #[must_use]
     pub fn not_asked() -> Self {
-        Self { action: Action::None, rule: "".into(), rule_id: 0 }
+        Self { action: Action::None, rule: Arc::default(), rule_id: 0 }
     }
 
     /// Of one end of a judged flow. `endpoint` 0: that end is no endpoint of this node.
@@ -38,8 +41,8 @@ impl Decision {
         rule: u32,
     ) -> Self {
         let text: Arc<str> = match (action, rule) {
-            (Action::None, _) if endpoint == 0 => "".into(),
-            (Action::None, _) => "no policy".into(),
+            (Action::None, _) if endpoint == 0 => Arc::default(),
+            (Action::None, _) => NO_POLICY.clone(),
             (Action::Deny, 0) => match resolve.default_deny(endpoint, direction) {
                 Some(documents) => format!("default deny ({documents})").into(),
                 None => "default deny".into(),
@@ -55,7 +58,7 @@ impl Decision {
 /// The deciding rule of a record in one line: every end that denied, or every end that let pass.
 /// With both ends each is named by its direction. Empty where no rule decided.
 #[must_use]
-pub fn deciding(verdict: Verdict, egress: &Decision, ingress: &Decision) -> String {
+pub fn deciding(verdict: Verdict, egress: &Decision, ingress: &Decision) -> Arc<str> {
     let decides = |decision: &&(&str, &Decision)| match verdict {
         Verdict::Dropped | Verdict::Denied => decision.1.action == Action::Deny,
         Verdict::Forwarded | Verdict::Redirected | Verdict::Error => {
@@ -67,10 +70,12 @@ pub fn deciding(verdict: Verdict, egress: &Decision, ingress: &Decision) -> Stri
     let deciding: Vec<_> = ends.iter().filter(decides).collect();
     match deciding.as_slice() {
         [] if matches!(verdict, Verdict::Forwarded | Verdict::Redirected | Verdict::Error) => {
-            "no policy".into()
+            NO_POLICY.clone()
         }
-        [] => String::new(),
-        [(_, only)] => only.rule.to_string(),
-        both => both.iter().map(|(end, d)| format!("{end}: {}", d.rule)).collect::<Vec<_>>().join("; "),
+        [] => Arc::default(),
+        [(_, only)] => only.rule.clone(),
+        both => {
+            both.iter().map(|(end, d)| format!("{end}: {}", d.rule)).collect::<Vec<_>>().join("; ").into()
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! From the kernel's ring buffer to records.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
@@ -9,7 +9,7 @@ use tektin_abi::maps::{Addr, Event, drop, event_kind, hook, proto};
 use super::{
     decision::deciding,
     drops,
-    record::{Action, Decision, End, FlowRecord, Hook, Icmp, L4, Layer, Protocol, Verdict},
+    record::{Action, Decision, End, FlowRecord, Hook, Icmp, L4, Layer, Mac, Protocol, TcpFlags, Verdict},
     resolve::{Direction, Resolve},
 };
 
@@ -57,7 +57,7 @@ pub fn record(event: &Event, clock: WallClock, resolve: &dyn Resolve) -> FlowRec
         node: resolve.node(),
         layer: Layer::L4,
         verdict,
-        reason: if verdict == Verdict::Dropped { drops::text(event.reason).into() } else { "".into() },
+        reason: if verdict == Verdict::Dropped { drops::text(event.reason).into() } else { Arc::default() },
         source: end(
             resolve,
             event.src_identity,
@@ -76,7 +76,7 @@ pub fn record(event: &Event, clock: WallClock, resolve: &dyn Resolve) -> FlowRec
         ),
         l4: L4 {
             protocol: Protocol::from_number(event.flow.proto),
-            flags: tcp_flags(event.tcp_flags),
+            flags: TcpFlags(event.tcp_flags),
             icmp: is_icmp(event).then_some(Icmp { kind: event.icmp_type, code: event.icmp_code }),
         },
         http: None,
@@ -122,15 +122,18 @@ fn destination_port(event: &Event) -> u16 {
 }
 
 fn end(resolve: &dyn Resolve, identity: u32, endpoint: u32, addr: Addr, port: u16, mac: [u8; 6]) -> End {
-    End { mac: mac_text(mac), ..named_end(resolve, identity, endpoint, Some(address(addr)), port) }
+    End {
+        mac: (mac != [0; 6]).then_some(Mac(mac)),
+        ..named_end(resolve, identity, endpoint, Some(address(addr)), port)
+    }
 }
 
 /// An end by its numbers; what is not known stays empty.
 #[must_use]
 pub fn named_end(resolve: &dyn Resolve, identity: u32, endpoint: u32, ip: Option<IpAddr>, port: u16) -> End {
     let name = (endpoint != 0).then(|| resolve.endpoint(endpoint)).flatten();
-    let (name, namespace) = name.map_or_else(|| ("".into(), "".into()), |name| (name.name, name.namespace));
-    let labels = resolve.identity_labels(identity).unwrap_or_else(|| [].into());
+    let (name, namespace) = name.map(|name| (name.name, name.namespace)).unwrap_or_default();
+    let labels = resolve.identity_labels(identity).unwrap_or_default();
     End { identity, labels, endpoint, name, namespace, ip, port, mac: None }
 }
 
@@ -138,19 +141,6 @@ pub fn named_end(resolve: &dyn Resolve, identity: u32, endpoint: u32, ip: Option
 #[must_use]
 pub fn address(addr: Addr) -> IpAddr {
     IpAddr::from(addr).to_canonical()
-}
-
-fn mac_text(mac: [u8; 6]) -> Option<String> {
-    (mac != [0; 6]).then(|| mac.map(|octet| format!("{octet:02x}")).join(":"))
-}
-
-fn tcp_flags(flags: u8) -> Vec<String> {
-    ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"]
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| flags & (1 << bit) != 0)
-        .map(|(_, name)| (*name).to_owned())
-        .collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tektin_proxy::link_proto as link;
 use super::{
     decision::deciding,
     kernel::named_end,
-    record::{Action, Decision, FlowRecord, Http, L4, Layer, Protocol, Verdict},
+    record::{Action, Decision, FlowRecord, Http, L4, Layer, Protocol, TcpFlags, Verdict},
     resolve::{Direction, Resolve},
 };
 
@@ -62,7 +62,7 @@ pub fn record(record: &link::Record, resolve: &dyn Resolve) -> FlowRecord {
             address(&record.dst_address),
             port(record.dst_port),
         ),
-        l4: L4 { protocol: Protocol::Tcp, flags: Vec::new(), icmp: None },
+        l4: L4 { protocol: Protocol::Tcp, flags: TcpFlags::default(), icmp: None },
         http: record.http.as_ref().map(|http| Http {
             method: http.method.clone(),
             path: http.path.clone(),

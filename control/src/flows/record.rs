@@ -5,6 +5,10 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod header;
+
+pub use header::{Mac, TcpFlags};
+
 /// One verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlowRecord {
@@ -29,7 +33,7 @@ pub struct FlowRecord {
     /// The answer of the destination endpoint's policy.
     pub ingress: Decision,
     /// The deciding rule in one line: the denying one, or the ones that let it pass.
-    pub rule: String,
+    pub rule: Arc<str>,
     /// Policy revision, 0 where the source does not say.
     #[serde(default)]
     pub revision: u32,
@@ -105,16 +109,15 @@ pub struct End {
     #[serde(default)]
     pub port: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
+    pub mac: Option<Mac>,
 }
 
 /// The transport header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct L4 {
     pub protocol: Protocol,
-    /// Names of the TCP flags that were set, e.g. `SYN`, `ACK`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    #[serde(default, skip_serializing_if = "TcpFlags::is_empty")]
+    pub flags: TcpFlags,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<Icmp>,
 }

@@ -79,7 +79,7 @@ pub fn what(record: &FlowRecord) -> String {
         (Some(icmp), _) => format!("{protocol} type {} code {}", icmp.kind, icmp.code),
         (None, Layer::L7) => format!("{protocol} connection"),
         (None, Layer::L4) if record.l4.flags.is_empty() => protocol.to_string(),
-        (None, Layer::L4) => format!("{protocol} {}", record.l4.flags.join(",")),
+        (None, Layer::L4) => format!("{protocol} {}", record.l4.flags),
     }
 }
 

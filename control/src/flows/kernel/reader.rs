@@ -11,6 +11,9 @@ use crate::{
     flows::{FlowStore, Journal, Resolve},
 };
 
+/// How long events gather once one has come, so that each does not wake this process. The kernel's buffer
+/// has room for more than a million a second.
+const GATHER: Duration = Duration::from_millis(20);
 /// Events handled before other tasks get their turn.
 const BATCH: usize = 256;
 /// How often the kernel's count of lost events is looked at.
@@ -55,13 +58,18 @@ async fn read(
     loop {
         let mut ready = reader.readable_mut().await?;
         events.extend(std::iter::from_fn(|| ready.get_inner_mut().next()).take(BATCH));
-        if events.len() < BATCH {
+        let emptied = events.len() < BATCH;
+        if emptied {
             ready.clear_ready();
         }
         drop(ready);
         journal.packets(&events);
         let clock = WallClock::now();
         events.drain(..).for_each(|event| flows.push(record(&event, clock, resolve)));
-        tokio::task::yield_now().await;
+        if emptied {
+            tokio::time::sleep(GATHER).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
     }
 }

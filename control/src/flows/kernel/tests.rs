@@ -11,15 +11,15 @@ fn of(event: Event) -> FlowRecord {
 fn an_allowed_flow_names_both_ends_and_its_rule() {
     let record = of(syn());
     assert_eq!(record.verdict, Verdict::Forwarded);
-    assert_eq!(record.rule, RULE);
+    assert_eq!(&*record.rule, RULE);
     assert_eq!((record.egress.action, &*record.egress.rule), (Action::None, "no policy"));
     assert_eq!((record.ingress.action, record.ingress.rule_id), (Action::Allow, 7));
     assert_eq!((&*record.source.name, &*record.source.namespace), ("client", "demo"));
     assert_eq!(record.source.ip, Some("10.0.0.1".parse().unwrap()));
     assert_eq!((record.source.port, record.destination.port), (40_000, 80));
-    assert_eq!(record.source.mac.as_deref(), Some("02:00:00:00:00:01"));
+    assert_eq!(record.source.mac, Some(Mac([2, 0, 0, 0, 0, 1])));
     assert_eq!(record.destination.mac, None);
-    assert_eq!(record.l4, L4 { protocol: Protocol::Tcp, flags: vec!["SYN".into()], icmp: None });
+    assert_eq!(record.l4, L4 { protocol: Protocol::Tcp, flags: TcpFlags(2), icmp: None });
     assert_eq!(record.hook, Some(Hook::FromWorkload));
     assert_eq!(&*record.reason, "");
 }
@@ -28,13 +28,13 @@ fn an_allowed_flow_names_both_ends_and_its_rule() {
 fn rules_of_both_ends_are_named_with_their_direction() {
     let record = of(Event { egress_action: action::REDIRECT, egress_rule: 7, ..syn() });
     assert_eq!(record.verdict, Verdict::Redirected);
-    assert_eq!(record.rule, format!("egress: {RULE}; ingress: {RULE}"));
+    assert_eq!(*record.rule, *format!("egress: {RULE}; ingress: {RULE}"));
 }
 
 #[test]
 fn without_policies_that_is_the_reason() {
     let record = of(Event { ingress_action: action::NONE, ingress_rule: 0, ..syn() });
-    assert_eq!((record.verdict, record.rule.as_str()), (Verdict::Forwarded, "no policy"));
+    assert_eq!((record.verdict, &*record.rule), (Verdict::Forwarded, "no policy"));
     let foreign = of(Event { dst_endpoint: 0, ingress_action: action::NONE, ingress_rule: 0, ..syn() });
     assert_eq!(&*foreign.ingress.rule, "");
 }
@@ -45,11 +45,11 @@ fn default_deny_names_its_documents() {
         Event { kind: event_kind::DROP, reason: drop::DEFAULT_DENY, ingress_action: action::DENY, ..syn() };
     let record = of(Event { ingress_rule: 0, ..drop });
     assert_eq!(record.verdict, Verdict::Dropped);
-    assert_eq!(record.rule, "default deny (CiliumNetworkPolicy demo/web spec)");
+    assert_eq!(*record.rule, *"default deny (CiliumNetworkPolicy demo/web spec)");
     assert_eq!(&*record.reason, "no rule allows it");
 
     let gone = of(Event { ingress_rule: 99, reason: drop::POLICY_DENY, ..drop });
-    assert_eq!(gone.rule, "rule 0x00000063");
+    assert_eq!(*gone.rule, *"rule 0x00000063");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_drop_before_policy_shows_no_decision() {
     let record = of(spoofed);
     assert_eq!(record.verdict, Verdict::Dropped);
     assert_eq!((record.egress, record.ingress), (Decision::not_asked(), Decision::not_asked()));
-    assert_eq!(record.rule, "");
+    assert_eq!(*record.rule, *"");
     assert_eq!(&*record.reason, "source address is not the workload's own");
 }
 

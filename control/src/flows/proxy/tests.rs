@@ -34,7 +34,7 @@ fn allowed() -> link::Record {
 fn an_allowed_request() {
     let record = record(&allowed(), &World);
     assert_eq!((record.layer, record.verdict), (Layer::L7, Verdict::Forwarded));
-    assert_eq!(record.rule, RULE);
+    assert_eq!(&*record.rule, RULE);
     assert_eq!(record.time.to_string(), "2023-11-14T22:13:20Z");
     assert_eq!(record.destination.ip, Some("10.0.0.2".parse().unwrap()));
     let http = record.http.unwrap();
@@ -53,7 +53,7 @@ fn a_denied_request_names_default_deny() {
     };
     let record = record(&denied, &World);
     assert_eq!(record.verdict, Verdict::Denied);
-    assert_eq!(record.rule, "default deny (CiliumNetworkPolicy demo/web spec)");
+    assert_eq!(*record.rule, *"default deny (CiliumNetworkPolicy demo/web spec)");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_request_that_no_rule_matches_names_the_rule_that_wanted_one() {
         ingress_action: link::Action::Deny.into(),
         ..allowed()
     };
-    assert_eq!(record(&denied, &World).rule, format!("{RULE} (no HTTP rule matches)"));
+    assert_eq!(*record(&denied, &World).rule, *format!("{RULE} (no HTTP rule matches)"));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_refused_connection_has_a_reason_and_no_rule() {
         ..allowed()
     };
     let record = record(&refused, &World);
-    assert_eq!((record.verdict, record.rule.as_str()), (Verdict::Refused, ""));
+    assert_eq!((record.verdict, &*record.rule), (Verdict::Refused, ""));
     assert_eq!(&*record.reason, "bare LF in the head");
 }
 

@@ -55,7 +55,7 @@ fn ends_without_a_name_show_entity_and_address() {
 fn a_drop_without_a_rule_shows_its_reason() {
     let mut record = testing::record();
     record.verdict = Verdict::Dropped;
-    record.rule = String::new();
+    record.rule = "".into();
     record.ingress = Decision::not_asked();
     record.reason = "malformed packet".into();
     assert_eq!(why(&record), "malformed packet");
