@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::Context;
 use jiff::Timestamp;
-use policy_engine::{identity::IdentityTable, policy_set};
+use policy_engine::{
+    engine::Engine,
+    policy_set::{self, DocumentChange},
+};
 use tektin_abi::maps::metric;
 use tektin_loader::{Datapath, EventReader, LoadOptions, Maps};
 use tokio::{
@@ -24,9 +27,10 @@ use crate::{
     flows::{self, FlowStore, Journal, journal::Entry, kernel::WallClock},
     proxy_link::{ProxyLink, Times},
     proxy_process::{self, ProxyCommand, Supervisor},
-    rules::RuleTable,
+    rules::{self, RuleTable},
 };
 
+mod claims;
 mod cleanup;
 pub mod datapath;
 mod devices;
@@ -36,6 +40,7 @@ mod handover;
 pub mod identities;
 mod ipam;
 mod ipcache;
+pub mod journal;
 mod leftovers;
 mod lock;
 mod names;
@@ -53,6 +58,7 @@ mod veth;
 pub use cleanup::cleanup;
 
 use self::{
+    claims::Claims,
     datapath::Enforcement,
     endpoints::Endpoints,
     error::AgentError,
@@ -65,7 +71,7 @@ use self::{
     netns::NetnsId,
     node::NodeAddresses,
     policies::Policies,
-    state::{Desired, State},
+    state::{Change, State},
 };
 
 /// How long a proxy that runs already may take to dial before the first policy is put in force.
@@ -135,9 +141,9 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
 async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let netlink = Netlink::connect()?;
     let (endpoints, cursor) = Endpoints::load(config.state_dir.join("endpoints.json"))?;
-    let identities = Identities::load(config.state_dir.join("identities.json"))?;
-    let rules = RuleTable::load(config.state_dir.join("rules.json"))?;
-    let policies = Policies::load(&config.state_dir).map_err(AgentError::in_full)?;
+    let identities = Identities::load(config.state_dir.join(identities::FILE))?;
+    let rules = RuleTable::load(config.state_dir.join(rules::FILE))?;
+    let policies = Policies::load(&config.state_dir, &config.policy_dir).map_err(AgentError::in_full)?;
     let ipam = Ipam::new(config.pool4, config.pool6, cursor);
     let node = NodeAddresses { v4: ipam.node4(), v6: ipam.node6() };
     let mut set_up = node::set_up(&netlink, node).await?;
@@ -189,10 +195,12 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         policies,
         rules,
         names: names.clone(),
-        desired: Desired::default(),
-        table: Arc::new(IdentityTable::with_reserved()),
+        engine: Engine::new(options(&config)),
+        members: Default::default(),
+        host: Default::default(),
+        claims: Claims::with_the_world(),
         identity_of: Default::default(),
-        compiled: Default::default(),
+        users: Default::default(),
         outside: Default::default(),
         first_change: true,
     };
@@ -249,26 +257,27 @@ impl State {
     async fn put_in_force(&mut self, config: &AgentConfig, link: &ProxyLink) -> anyhow::Result<()> {
         self.restore_endpoints().await?;
         self.look_at_devices(&config.devices).await?;
-        let remembered = self.policies.clone();
-        self.policies = policy_source::read_at_start(&config.policy_dir, &remembered)
+        let changed = policy_source::read_at_start(&config.policy_dir, &mut self.policies)
             .with_context(|| format!("read the policy directory {}", config.policy_dir.display()))?;
         if proxy_process::find_running(&config.run_dir).is_ok_and(|found| found.is_some()) {
             // So that it takes the policy before the kernel does.
             link.connected(REDIAL).await;
         }
-        let mut first = Desired {
-            documents: self.policies.set(options(config)),
-            endpoints: Default::default(),
-            host: self.host_addresses().await?,
-        };
+        let documents = self.policies.iter().map(|(_, given)| given.document.clone());
+        let documents = documents.filter_map(|document| DocumentChange::new(None, Some(document)));
+        let mut first = Change::of_documents(documents.collect());
+        first.host = Some(self.host_addresses().await?);
         for endpoint in self.endpoints.iter() {
-            first = first.with_endpoint(endpoint)?;
+            first.endpoints.insert(endpoint.id, Some(endpoint.member()?));
         }
+        self.announce_all();
+        let since = std::time::Instant::now();
         let revision = self.change(first).await.context("put the policies in force")?;
-        self.policies.save(&remembered)?;
+        let took_ms = since.elapsed().as_millis();
+        changed.iter().for_each(|path| self.policies.copy_file(path));
         self.readmit_endpoints().await?;
-        let (documents, endpoints) = (self.desired.documents.len(), self.endpoints.len());
-        tracing::info!(revision, documents, endpoints, "policy in force");
+        let (documents, endpoints) = (self.engine.policies().len(), self.endpoints.len());
+        tracing::info!(revision, documents, endpoints, took_ms, "policy in force");
         Ok(())
     }
 }

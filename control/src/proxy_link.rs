@@ -143,10 +143,10 @@ impl ProxyLink {
     /// that had taken the change are disconnected and get the old state when they dial again.
     pub async fn publish(&self, update: PolicyUpdate) -> Result<Published, LinkError> {
         let mut state = self.0.state.lock().await;
-        let next = State::after(state.as_ref(), &update)?;
+        State::check(state.as_ref(), &update)?;
         let revision = update.revision;
         let sessions = self.0.sessions().clone();
-        let message = FromAgent { kind: Some(from_agent::Kind::Policy(update)) };
+        let message = FromAgent { kind: Some(from_agent::Kind::Policy(update.clone())) };
         for session in &sessions {
             session.send(message.clone()).await;
         }
@@ -183,7 +183,7 @@ impl ProxyLink {
             }
             return Err(LinkError::Refused { pid, revision, reason });
         }
-        *state = Some(next);
+        state.get_or_insert_default().follow(update);
         Ok(if acked > 0 { Published::Acked } else { Published::NoProxy })
     }
 

@@ -7,10 +7,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::state_file::{self, StateFileError};
+use crate::agent::{journal::Journal, state_file::StateFileError};
 
 /// Default deny: no rule decided.
 pub const DEFAULT_DENY: u32 = 0;
+
+/// The file's name in the state directory.
+pub const FILE: &str = "rules.log";
 
 /// With more rules than this, those of earlier runs are forgotten.
 const REMEMBERED: usize = 65_536;
@@ -19,28 +22,35 @@ const REMEMBERED: usize = 65_536;
 /// which rule decided it.
 #[derive(Debug, Default)]
 pub struct RuleTable {
-    path: Option<PathBuf>,
+    journal: Option<Journal>,
     text_of: BTreeMap<u32, String>,
     id_of: BTreeMap<String, u32>,
     /// Asked for in this run: every rule in force is.
     asked: BTreeSet<u32>,
     /// Numbers that nobody who writes records was told yet.
     new: Vec<u32>,
-    unsaved: bool,
+    unsaved: Vec<Line>,
+    /// How many there were when it was last seen to what can be forgotten.
+    trimmed_at: usize,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    rules: BTreeMap<u32, String>,
+/// A line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    id: u32,
+    rule: String,
 }
 
 impl RuleTable {
     /// Reads the table of an earlier run; `path` need not exist yet.
     pub fn load(path: PathBuf) -> Result<Self, StateFileError> {
-        let stored: Option<Stored> = state_file::read(&path)?;
-        let text_of = stored.map(|stored| stored.rules).unwrap_or_default();
-        let id_of = text_of.iter().map(|(id, text)| (text.clone(), *id)).collect();
-        Ok(Self { path: Some(path), text_of, id_of, ..Self::default() })
+        let (journal, lines) = Journal::open::<Line>(path)?;
+        let mut table = Self { journal: Some(journal), ..Self::default() };
+        for Line { id, rule } in lines {
+            table.id_of.insert(rule.clone(), id);
+            table.text_of.insert(id, rule);
+        }
+        Ok(table)
     }
 
     /// The number of a place, e.g. `CiliumNetworkPolicy default/web spec.ingress[0]`; a new place
@@ -59,7 +69,7 @@ impl RuleTable {
         self.id_of.insert(text.to_owned(), id);
         self.asked.insert(id);
         self.new.push(id);
-        self.unsaved = true;
+        self.unsaved.push(Line { id, rule: text.to_owned() });
         id
     }
 
@@ -74,24 +84,31 @@ impl RuleTable {
         self.text_of.iter().map(|(id, text)| (*id, text.as_str()))
     }
 
-    /// Forgets rules of earlier runs once there are too many to keep all.
-    fn trim(&mut self) {
-        if self.text_of.len() > REMEMBERED {
-            self.text_of.retain(|id, _| self.asked.contains(id));
-            self.id_of.retain(|_, id| self.asked.contains(id));
+    /// Forgets rules of earlier runs once there are too many to keep all, and returns their numbers.
+    fn trim(&mut self) -> Vec<u32> {
+        if self.text_of.len() <= REMEMBERED.max(2 * self.trimmed_at) {
+            return Vec::new();
         }
+        let forgotten = self.text_of.keys().filter(|id| !self.asked.contains(id)).copied().collect();
+        self.text_of.retain(|id, _| self.asked.contains(id));
+        self.id_of.retain(|_, id| self.asked.contains(id));
+        self.trimmed_at = self.text_of.len();
+        forgotten
     }
 
-    /// Writes the table if it has changed since the last time.
-    pub fn save(&mut self) -> Result<(), StateFileError> {
-        if !self.unsaved {
-            return Ok(());
+    /// Writes down what is new since the last time; returns the numbers that were forgotten.
+    pub fn save(&mut self) -> Result<Vec<u32>, StateFileError> {
+        let forgotten = self.trim();
+        if let Some(journal) = &mut self.journal
+            && forgotten.is_empty()
+        {
+            journal.append(&self.unsaved)?;
+        } else if let Some(journal) = &mut self.journal {
+            let lines = self.text_of.iter().map(|(id, rule)| Line { id: *id, rule: rule.clone() });
+            journal.rewrite(&lines.collect::<Vec<_>>())?;
         }
-        self.trim();
-        let Some(path) = &self.path else { return Ok(()) };
-        state_file::write(path, &Stored { rules: self.text_of.clone() })?;
-        self.unsaved = false;
-        Ok(())
+        self.unsaved.clear();
+        Ok(forgotten)
     }
 }
 
@@ -114,7 +131,7 @@ mod tests {
     #[test]
     fn a_place_keeps_its_number_across_restarts() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("rules.json");
+        let path = directory.path().join(FILE);
         let mut table = RuleTable::load(path.clone()).unwrap();
         let id = table.id("CiliumNetworkPolicy default/web spec.ingress[0]");
         assert_ne!(id, DEFAULT_DENY);
@@ -157,8 +174,7 @@ mod tests {
         table
             .text_of
             .extend((0..REMEMBERED).map(|number| (2_000_000 + number as u32, format!("old {number}"))));
-        table.unsaved = true;
-        table.save().unwrap();
+        assert_eq!(table.save().unwrap().len(), REMEMBERED + 1);
         assert_eq!(table.iter().collect::<Vec<_>>(), [(kept, "kept")]);
     }
 }

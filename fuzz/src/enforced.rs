@@ -74,8 +74,8 @@ fn install(policies: &PolicySet, subject: &Identity, table: &IdentityTable) -> (
     for (id, policy) in [(1, &compiled.policy.ingress), (2, &compiled.policy.egress)] {
         let Some(policy) = policy else { continue };
         installed.classes.extend(policy.class_of.iter().map(|(identity, class)| ((id, *identity), *class)));
-        for (class, content) in (0..).zip(&policy.classes) {
-            for (key, value) in class_entries(id, class, content, &mut installed.rules) {
+        for (class, content) in &policy.classes {
+            for (key, value) in class_entries(id, *class, content, &mut installed.rules) {
                 assert_eq!(installed.entries.insert(key, value), None, "no key stands twice");
             }
         }

@@ -80,7 +80,7 @@ pub(crate) fn engines_agree(
                     );
                     if let Some(policy) = policy {
                         let class = policy.class_of.get(&peer.id).copied().unwrap_or(0);
-                        let entry = longest_match(&policy.classes[class as usize], protocol, port);
+                        let entry = longest_match(&policy.classes[&class], protocol, port);
                         assert_eq!(entry, policy.lookup(peer.id, protocol, port), "{flow:?}");
                     }
                     if requests < 2 && matches!(naive, Decision::Rule(L4Verdict::Redirect { .. })) {
@@ -103,13 +103,13 @@ fn of(compiled: &Compiled, direction: Direction) -> Option<&DirectionPolicy> {
 fn decision(policy: Option<&DirectionPolicy>, peer: u32, protocol: Protocol, port: u16) -> Decision {
     let Some(policy) = policy else { return Decision::NotEnforced };
     match policy.lookup(peer, protocol, port) {
-        None => Decision::DefaultDeny(policy.default_deny.clone()),
+        None => Decision::DefaultDeny(policy.default_deny.values().cloned().collect()),
         Some(piece) => Decision::Rule(piece.verdict.clone()),
     }
 }
 
 fn well_formed(policy: &DirectionPolicy) {
-    for class in &policy.classes {
+    for class in policy.classes.values() {
         for pair in class.pieces.windows(2) {
             let (one, other) = (&pair[0], &pair[1]);
             assert!((one.protocol, one.first) < (other.protocol, other.first), "sorted");
@@ -117,7 +117,7 @@ fn well_formed(policy: &DirectionPolicy) {
         }
         assert!(class.pieces.iter().all(|piece| piece.first <= piece.last));
     }
-    assert!(policy.class_of.values().all(|class| (1..policy.classes.len()).contains(&(*class as usize))));
+    assert!(policy.class_of.values().all(|class| *class != 0 && policy.classes.contains_key(class)));
 }
 
 fn longest_match(class: &Class, protocol: Protocol, port: u16) -> Option<&Piece> {

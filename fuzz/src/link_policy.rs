@@ -21,11 +21,15 @@ pub fn run(data: &[u8]) {
     let mut agent: Option<LinkState> = None;
     for octets in [one, other] {
         let Ok(update) = PolicyUpdate::decode(octets) else { return };
-        if let Ok(next) = LinkState::after(agent.as_ref(), &update) {
+        if LinkState::check(agent.as_ref(), &update).is_ok() {
+            let state = agent.get_or_insert_default();
+            state.follow(update.clone());
             // What a proxy that dials later is sent is the same state.
-            let full = LinkState::after(None, &next.as_full_update()).expect("a full update");
-            assert_eq!(full, next);
-            agent = Some(next);
+            let sent = state.as_full_update();
+            LinkState::check(None, &sent).expect("a full update");
+            let mut full = LinkState::default();
+            full.follow(sent);
+            assert_eq!(full, *state);
         }
         // Nothing holds of an update that is refused.
         let Ok(next) = snapshot.apply(&update, &mut cache) else { continue };
@@ -50,6 +54,14 @@ impl Known {
         self.policies.retain(|id, _| !update.removed_policies.contains(id));
         self.endpoints.retain(|id, _| !update.removed_endpoints.contains(id));
         self.policies.extend(update.policies.iter().map(|policy| (policy.id, policy.clone())));
+        for change in &update.changes {
+            let policy = self.policies.get_mut(&change.id).expect("a policy that is known");
+            policy.default_deny_rule = change.default_deny_rule;
+            policy.classes.extend(change.classes.iter().cloned());
+            policy.classes.retain(|class| !change.removed_classes.contains(&class.id));
+            policy.class_of.extend(&change.class_of);
+            policy.class_of.retain(|peer, class| *class != 0 || !change.class_of.contains_key(peer));
+        }
         self.endpoints.extend(update.endpoints.iter().map(|root| (root.endpoint, *root)));
     }
 
@@ -91,9 +103,12 @@ impl Known {
         if root.ingress_policy == 0 {
             return (Action::Allow, 0);
         }
-        let policy = &self.policies[&root.ingress_policy];
+        // One that was taken away under an endpoint that still has it.
+        let Some(policy) = self.policies.get(&root.ingress_policy) else { return (Action::Deny, 0) };
         let class = policy.class_of.get(&peer).copied().unwrap_or(0);
-        let pieces = policy.classes.get(class as usize).map_or(&[][..], |class| &class.pieces);
+        // Where a number stands twice, the last one counts.
+        let class = policy.classes.iter().rev().find(|known| known.id == class);
+        let pieces = class.map_or(&[][..], |class| &class.pieces);
         let of = |protocol: u8| {
             let covers = |piece: &&Piece| {
                 piece.protocol == u32::from(protocol)

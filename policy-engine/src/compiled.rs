@@ -7,9 +7,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::model::{HttpRule, Origin, Protocol};
+use crate::model::{DocumentId, HttpRule, Origin, Protocol};
 
-/// Index into [`DirectionPolicy::classes`].
+/// Key of [`DirectionPolicy::classes`]. A number is never given twice to one subject and direction.
 pub type ClassId = u32;
 
 /// Policies of one subject. `None`: no policy enforces that direction; everything passes.
@@ -23,9 +23,17 @@ pub struct SubjectPolicy {
 pub struct DirectionPolicy {
     /// Identity of the peer to its class; who is not listed is of class 0.
     pub class_of: BTreeMap<u32, ClassId>,
-    pub classes: Vec<Class>,
+    /// Class 0 is always there; others as long as somebody is of them.
+    pub classes: BTreeMap<ClassId, Class>,
     /// The specs that switched default deny on; named when nothing matches.
-    pub default_deny: Vec<Arc<Origin>>,
+    pub default_deny: BTreeMap<SpecKey, Arc<Origin>>,
+}
+
+/// A spec among all: by its document and number there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpecKey {
+    pub document: Arc<DocumentId>,
+    pub number: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

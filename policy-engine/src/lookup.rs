@@ -10,7 +10,7 @@ impl DirectionPolicy {
     #[must_use]
     pub fn lookup(&self, peer: u32, protocol: Protocol, port: u16) -> Option<&Piece> {
         let class = self.class_of.get(&peer).copied().unwrap_or(0);
-        let pieces = &self.classes.get(class as usize)?.pieces;
+        let pieces = &self.classes.get(&class)?.pieces;
         // Sorted by protocol (none first) and port: the last piece that starts here or before.
         let next = pieces.partition_point(|piece| (piece.protocol, piece.first) <= (Some(protocol), port));
         let own =

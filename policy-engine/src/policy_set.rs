@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use crate::{
     identity::Identity,
-    model::{Document, DocumentId, FqdnSelector, Peer, Peers, Rule, Spec},
+    model::{Document, DocumentId, FqdnSelector, Peer, Peers, Rule, Selector, Spec, Subject},
+    selector_index::SelectorIndex,
 };
 
 /// Whether the local host may always enter a workload (Kubernetes probes need it).
@@ -32,23 +33,75 @@ pub struct Options {
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     documents: BTreeMap<DocumentId, Arc<Document>>,
+    /// Documents by the labels of those whom they select.
+    by_subject: SelectorIndex<Arc<DocumentId>>,
     pub options: Options,
+}
+
+/// One document before and after. `None` stands for "was not there" and "is gone".
+#[derive(Clone, Debug)]
+pub struct DocumentChange {
+    id: Arc<DocumentId>,
+    pub before: Option<Arc<Document>>,
+    pub after: Option<Arc<Document>>,
+}
+
+impl DocumentChange {
+    /// `None` where nothing changes.
+    #[must_use]
+    pub fn new(before: Option<Arc<Document>>, after: Option<Arc<Document>>) -> Option<Self> {
+        let id = before.as_ref().or(after.as_ref())?.id.clone();
+        (before != after).then_some(Self { id, before, after })
+    }
+
+    #[must_use]
+    pub fn id(&self) -> &Arc<DocumentId> {
+        &self.id
+    }
+
+    /// What takes the change back.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self { id: self.id.clone(), before: self.after.clone(), after: self.before.clone() }
+    }
 }
 
 impl PolicySet {
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { documents: BTreeMap::new(), options }
+        Self { options, ..Self::default() }
     }
 
     /// Puts a document in force and returns the one it replaces.
     pub fn upsert(&mut self, document: impl Into<Arc<Document>>) -> Option<Arc<Document>> {
         let document = document.into();
-        self.documents.insert((*document.id).clone(), document)
+        let before = self.remove(&document.id);
+        for selector in subjects(&document) {
+            self.by_subject.insert(selector, &document.id);
+        }
+        self.documents.insert((*document.id).clone(), document);
+        before
     }
 
     pub fn remove(&mut self, id: &DocumentId) -> Option<Arc<Document>> {
-        self.documents.remove(id)
+        let document = self.documents.remove(id)?;
+        for selector in subjects(&document) {
+            self.by_subject.remove(selector, &document.id);
+        }
+        Some(document)
+    }
+
+    /// Makes the change.
+    pub fn follow(&mut self, change: &DocumentChange) {
+        match &change.after {
+            Some(document) => drop(self.upsert(document.clone())),
+            None => drop(self.remove(&change.id)),
+        }
+    }
+
+    /// Documents that may select the subject, all that do among them, in their order.
+    pub fn selecting(&self, subject: &Identity) -> impl Iterator<Item = &Arc<Document>> {
+        self.by_subject.candidates(subject).into_iter().filter_map(|id| self.documents.get(&*id))
     }
 
     #[must_use]
@@ -112,6 +165,12 @@ pub fn subjects_affected<'a>(
         .filter(|subject| specs.iter().any(|spec| spec.subject.matches(subject)))
         .map(|subject| subject.id)
         .collect()
+}
+
+fn subjects(document: &Document) -> impl Iterator<Item = &Selector> {
+    document.specs.iter().map(|spec| match &spec.subject {
+        Subject::Endpoints(selector) | Subject::Nodes(selector) => selector,
+    })
 }
 
 fn document_peers(document: &Document) -> impl Iterator<Item = &Peer> {

@@ -1,5 +1,7 @@
 //! The compiled form says what the naive evaluator says: over random policies, identities and flows.
 
+use std::collections::BTreeSet;
+
 use policy_engine::{
     compile::{Placement, compile},
     compiled::{Class, DirectionPolicy, L4Verdict, Piece},
@@ -45,7 +47,7 @@ fn compiled_decision(policy: Option<&DirectionPolicy>, peer: u32, protocol: Prot
     match policy {
         None => Decision::NotEnforced,
         Some(policy) => match policy.lookup(peer, protocol, port) {
-            None => Decision::DefaultDeny(policy.default_deny.clone()),
+            None => Decision::DefaultDeny(policy.default_deny.values().cloned().collect()),
             Some(piece) => Decision::Rule(piece.verdict.clone()),
         },
     }
@@ -66,7 +68,7 @@ fn lpm_lookup(class: &Class, protocol: Protocol, port: u16) -> Option<&Piece> {
 }
 
 fn assert_well_formed(policy: &DirectionPolicy) {
-    for class in &policy.classes {
+    for class in policy.classes.values() {
         for pair in class.pieces.windows(2) {
             assert!(pair[0].protocol <= pair[1].protocol, "sorted: {pair:?}");
             assert!(
@@ -78,7 +80,9 @@ fn assert_well_formed(policy: &DirectionPolicy) {
             assert!(piece.first <= piece.last && (piece.protocol.is_some() || piece.last == u16::MAX));
         }
     }
-    assert!(policy.class_of.values().all(|class| (*class as usize) < policy.classes.len() && *class != 0));
+    assert!(policy.class_of.values().all(|class| policy.classes.contains_key(class) && *class != 0));
+    let members: BTreeSet<_> = policy.class_of.values().chain([&0]).collect();
+    assert!(policy.classes.keys().eq(members), "no class without members");
 }
 
 proptest! {
@@ -99,7 +103,7 @@ proptest! {
                 prop_assert_eq!(&naive, &fast, "{:?}", flow);
                 if let Some(policy) = policy {
                     let class = policy.class_of.get(&peer.id).copied().unwrap_or(0);
-                    let entry = lpm_lookup(&policy.classes[class as usize], protocol, port);
+                    let entry = lpm_lookup(&policy.classes[&class], protocol, port);
                     prop_assert_eq!(entry, policy.lookup(peer.id, protocol, port), "longest prefix: {:?}", flow);
                 }
             }

@@ -1,6 +1,7 @@
 //! The policies in force, as the agent sent them, and what they say about a request.
 
 mod judge;
+mod overlay;
 mod rules;
 mod snapshot;
 

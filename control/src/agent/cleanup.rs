@@ -8,11 +8,11 @@ use std::{
 use anyhow::Context;
 use tektin_loader::Datapath;
 
-use super::{endpoints::add::ALIAS, lock, netlink::Netlink, node, policies};
+use super::{endpoints::add::ALIAS, identities, lock, netlink::Netlink, node, policies, policy_source};
 use crate::{
     config::{AGENT_SOCKET, AgentConfig, PROXY_SOCKET},
     flows::journal,
-    proxy_process,
+    proxy_process, rules,
 };
 
 /// What an agent and its proxy write into the run directory.
@@ -27,7 +27,7 @@ const RUN_FILES: [&str; 8] = [
     journal::FILES[1],
 ];
 /// What an agent writes into the state directory.
-const STATE_FILES: [&str; 4] = ["endpoints.json", "identities.json", "rules.json", policies::FILES];
+const STATE_FILES: [&str; 3] = ["endpoints.json", identities::FILE, rules::FILE];
 
 /// Ends the proxy and removes devices, rules, routes, the nftables table, pins, sockets and state,
 /// in the calling thread's network namespace. Refuses while an agent runs. Says what it removed.
@@ -57,6 +57,8 @@ pub async fn cleanup(config: &AgentConfig) -> anyhow::Result<Vec<String>> {
     Datapath::remove_all(&config.pin_dir).context("remove the pins")?;
     let documents = config.state_dir.join(policies::API_DIRECTORY);
     removed.extend(remove_files(&documents, policies::is_api_file)?);
+    let copies = config.state_dir.join(policies::COPIES);
+    removed.extend(remove_files(&copies, |name| policy_source::is_policy_file(Path::new(name)))?);
     removed.extend(remove_files(&config.state_dir, |name| STATE_FILES.contains(&name))?);
     removed.extend(remove_files(&config.run_dir, |name| RUN_FILES.contains(&name))?);
     drop(locks);

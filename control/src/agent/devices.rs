@@ -13,7 +13,7 @@ use super::{
     error::AgentError,
     netlink::{Link, NetlinkError},
     node::{HOST_DEVICE, NodeAddresses},
-    state::State,
+    state::{Change, State},
     veth::{GATEWAY4, GATEWAY6},
 };
 
@@ -67,10 +67,8 @@ impl State {
         self.attach_outside(&links, chosen);
         self.hand_over(&links)?;
         let host = self.host_addresses().await?;
-        if host != self.desired.host && !self.first_change {
-            let mut next = self.desired.clone();
-            next.host = host;
-            self.change(next).await?;
+        if host != self.host && !self.first_change {
+            self.change(Change { host: Some(host), ..Change::default() }).await?;
         }
         Ok(())
     }

@@ -12,8 +12,11 @@ use policy_engine::labels::{LabelKey, Labels, Source};
 use serde::{Deserialize, Serialize};
 use tektin_abi::maps::identity;
 
-use super::state_file::{self, StateFileError};
+use super::{journal::Journal, state_file::StateFileError};
 use crate::api::PortProtocol;
+
+/// The file's name in the state directory.
+pub const FILE: &str = "identities.log";
 
 /// Named ports of a workload, names in lower case.
 pub type NamedPorts = BTreeMap<String, PortProtocol>;
@@ -33,9 +36,11 @@ pub enum IdentityError {
     PrefixesExhausted,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Identities {
-    path: PathBuf,
+    journal: Journal,
+    /// Not written yet.
+    lines: Vec<Line>,
     workloads: BTreeMap<u32, WorkloadKey>,
     workload_number: BTreeMap<WorkloadKey, u32>,
     prefixes: BTreeMap<u32, IpNet>,
@@ -47,27 +52,34 @@ pub struct Identities {
     reserved: BTreeSet<u32>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    last_workload: u32,
-    last_prefix: u32,
-    workloads: BTreeMap<u32, StoredWorkload>,
-    prefixes: BTreeMap<u32, IpNet>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredWorkload {
-    labels: Vec<String>,
-    #[serde(default)]
-    named_ports: NamedPorts,
+/// A line of the file. The last one that gave a number tells where to go on.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Workload {
+        id: u32,
+        labels: Vec<String>,
+        #[serde(default, skip_serializing_if = "NamedPorts::is_empty")]
+        named_ports: NamedPorts,
+    },
+    Prefix {
+        id: u32,
+        net: IpNet,
+    },
+    Free(u32),
+    Last {
+        workload: u32,
+        prefix: u32,
+    },
 }
 
 impl Identities {
     /// Reads the numbers of an earlier run; `path` need not exist yet.
     pub fn load(path: PathBuf) -> Result<Self, StateFileError> {
-        let stored = state_file::read::<Stored>(&path)?;
+        let (journal, lines) = Journal::open(path)?;
         let mut loaded = Self {
-            path,
+            journal,
+            lines: Vec::new(),
             workloads: BTreeMap::new(),
             workload_number: BTreeMap::new(),
             prefixes: BTreeMap::new(),
@@ -76,39 +88,41 @@ impl Identities {
             last_prefix: 0,
             reserved: BTreeSet::new(),
         };
-        if let Some(stored) = stored {
-            loaded.last_workload = stored.last_workload;
-            loaded.last_prefix = stored.last_prefix;
-            for (number, workload) in stored.workloads {
-                let labels = workload.labels.iter().map(|label| stored_label(label)).collect();
-                let key = WorkloadKey { labels: Labels(labels), named_ports: workload.named_ports };
-                loaded.workload_number.insert(key.clone(), number);
-                loaded.workloads.insert(number, key);
-            }
-            for (number, prefix) in stored.prefixes {
-                loaded.prefix_number.insert(prefix, number);
-                loaded.prefixes.insert(number, prefix);
+        for line in lines {
+            match line {
+                Line::Workload { id, labels, named_ports } => {
+                    let labels = labels.iter().map(|label| stored_label(label)).collect();
+                    let key = WorkloadKey { labels: Labels(labels), named_ports };
+                    loaded.workload_number.insert(key.clone(), id);
+                    loaded.workloads.insert(id, key);
+                    loaded.last_workload = id;
+                }
+                Line::Prefix { id, net } => {
+                    loaded.prefix_number.insert(net, id);
+                    loaded.prefixes.insert(id, net);
+                    loaded.last_prefix = id;
+                }
+                Line::Free(id) => loaded.free(id),
+                Line::Last { workload, prefix } => {
+                    (loaded.last_workload, loaded.last_prefix) = (workload, prefix);
+                }
             }
         }
         Ok(loaded)
     }
 
-    pub fn save(&self) -> Result<(), StateFileError> {
-        let workloads = self
-            .workloads
-            .iter()
-            .map(|(number, key)| {
-                let labels = label_texts(&key.labels);
-                (*number, StoredWorkload { labels, named_ports: key.named_ports.clone() })
-            })
-            .collect();
-        let stored = Stored {
-            last_workload: self.last_workload,
-            last_prefix: self.last_prefix,
-            workloads,
-            prefixes: self.prefixes.clone(),
-        };
-        state_file::write(&self.path, &stored)
+    /// Writes down what has changed.
+    pub fn save(&mut self) -> Result<(), StateFileError> {
+        self.journal.append(&self.lines)?;
+        self.lines.clear();
+        if self.journal.is_old(self.workloads.len() + self.prefixes.len()) {
+            let workloads = self.workloads.iter().map(|(id, key)| workload_line(*id, key));
+            let prefixes = self.prefixes.iter().map(|(id, net)| Line::Prefix { id: *id, net: *net });
+            let last = Line::Last { workload: self.last_workload, prefix: self.last_prefix };
+            let lines: Vec<Line> = workloads.chain(prefixes).chain([last]).collect();
+            self.journal.rewrite(&lines)?;
+        }
+        Ok(())
     }
 
     /// The number of a label set; a new one gets one.
@@ -121,6 +135,7 @@ impl Identities {
         })
         .ok_or(IdentityError::WorkloadsExhausted)?;
         self.last_workload = number;
+        self.lines.push(workload_line(number, key));
         self.workloads.insert(number, key.clone());
         self.workload_number.insert(key.clone(), number);
         Ok(number)
@@ -141,6 +156,7 @@ impl Identities {
         let number =
             next_free(first, last, self.last_prefix, in_use).ok_or(IdentityError::PrefixesExhausted)?;
         self.last_prefix = number;
+        self.lines.push(Line::Prefix { id: number, net: prefix });
         self.prefixes.insert(number, prefix);
         self.prefix_number.insert(prefix, number);
         Ok(number)
@@ -153,25 +169,43 @@ impl Identities {
         self.reserved = in_use.filter(|number| !known(number)).collect();
     }
 
-    /// Gives numbers back that nobody has any more.
-    pub fn retain(&mut self, keep: impl Fn(u32) -> bool) {
-        self.workloads.retain(|number, _| keep(*number));
-        self.prefixes.retain(|number, _| keep(*number));
-        self.workload_number.retain(|_, number| keep(*number));
-        self.prefix_number.retain(|_, number| keep(*number));
+    /// Gives a number back that nobody has any more.
+    pub fn release(&mut self, number: u32) {
+        self.free(number);
+        self.lines.push(Line::Free(number));
+    }
+
+    fn free(&mut self, number: u32) {
+        if let Some(key) = self.workloads.remove(&number) {
+            self.workload_number.remove(&key);
+        }
+        if let Some(prefix) = self.prefixes.remove(&number) {
+            self.prefix_number.remove(&prefix);
+        }
+    }
+
+    /// Numbers for which there is no use, among those that an earlier run has left.
+    pub fn unused(&self, is_used: impl Fn(u32) -> bool) -> Vec<u32> {
+        let all = self.workloads.keys().chain(self.prefixes.keys()).copied();
+        all.filter(|number| !is_used(*number)).collect()
+    }
+
+    /// The number of a label set that has one.
+    pub fn workload_number(&self, key: &WorkloadKey) -> Option<u32> {
+        self.workload_number.get(key).copied()
     }
 
     pub fn workload_key(&self, number: u32) -> Option<&WorkloadKey> {
         self.workloads.get(&number)
     }
 
-    pub fn workloads(&self) -> impl Iterator<Item = (u32, &WorkloadKey)> {
-        self.workloads.iter().map(|(number, key)| (*number, key))
+    pub fn prefix_of(&self, number: u32) -> Option<IpNet> {
+        self.prefixes.get(&number).copied()
     }
+}
 
-    pub fn prefixes(&self) -> impl Iterator<Item = (u32, IpNet)> {
-        self.prefixes.iter().map(|(number, prefix)| (*number, *prefix))
-    }
+fn workload_line(id: u32, key: &WorkloadKey) -> Line {
+    Line::Workload { id, labels: label_texts(&key.labels), named_ports: key.named_ports.clone() }
 }
 
 fn next_free(first: u32, last: u32, previous: u32, in_use: impl Fn(u32) -> bool) -> Option<u32> {
@@ -213,7 +247,7 @@ mod tests {
     }
 
     fn empty(directory: &tempfile::TempDir) -> Identities {
-        Identities::load(directory.path().join("identities.json")).unwrap()
+        Identities::load(directory.path().join(FILE)).unwrap()
     }
 
     #[test]
@@ -234,7 +268,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut identities = empty(&directory);
         assert_eq!(identities.workload(&key(&["k8s:a=1"])).unwrap(), 256);
-        identities.retain(|_| false);
+        identities.release(256);
         assert_eq!(identities.workload_key(256), None);
         assert_eq!(identities.workload(&key(&["k8s:b=1"])).unwrap(), 257);
         identities.save().unwrap();
@@ -263,7 +297,7 @@ mod tests {
         identities.save().unwrap();
         let identities = empty(&directory);
         assert_eq!(identities.workload_key(number), Some(&web));
-        assert_eq!(identities.prefixes().collect::<Vec<_>>(), [(prefix, "10.0.0.0/8".parse().unwrap())]);
+        assert_eq!(identities.prefix_of(prefix), Some("10.0.0.0/8".parse().unwrap()));
     }
 
     #[test]

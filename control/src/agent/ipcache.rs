@@ -70,13 +70,12 @@ impl Ipcache {
         Ok(())
     }
 
-    /// Removes entries that are not in `wanted`.
-    pub fn remove_others(&mut self, wanted: &Prefixes) -> Result<(), MapError> {
-        let others: Vec<IpNet> =
-            self.written.keys().filter(|prefix| !wanted.contains_key(prefix)).copied().collect();
-        for prefix in others {
-            self.maps.ipcache.remove(&key_of(prefix))?;
-            self.written.remove(&prefix);
+    /// Removes entries.
+    pub fn remove(&mut self, prefixes: &[IpNet]) -> Result<(), MapError> {
+        for prefix in prefixes {
+            if self.written.remove(prefix).is_some() {
+                self.maps.ipcache.remove(&key_of(*prefix))?;
+            }
         }
         Ok(())
     }

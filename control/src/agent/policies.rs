@@ -3,7 +3,7 @@
 //! at a restart does not open what it closed before).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,13 +11,17 @@ use std::{
 use policy_engine::{
     documents::{self, Parsed},
     model::{Document, DocumentId, DocumentKind},
-    policy_set::{Options, PolicySet},
+    policy_set::DocumentChange,
 };
 
 use super::{
     error::AgentError,
     state_file::{self, StateFileError},
 };
+
+mod copies;
+
+use copies::Copies;
 
 /// A document with its own text.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,48 +45,46 @@ pub struct File {
     pub error: Option<String>,
 }
 
-/// All sources.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// All sources. A document is in one of them only.
+#[derive(Debug)]
 pub struct Policies {
     directory: PathBuf,
-    pub api: Documents,
-    pub files: BTreeMap<PathBuf, File>,
+    api: Documents,
+    files: BTreeMap<PathBuf, File>,
+    source: HashMap<DocumentId, Source>,
+    refused: BTreeSet<PathBuf>,
+    copies: Copies,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Source {
+    Api,
+    File(PathBuf),
 }
 
 pub const API_DIRECTORY: &str = "policies";
-pub const FILES: &str = "policy-files.json";
+/// Of the last good content of each watched file, under the file's name.
+pub const COPIES: &str = "policy-files";
 
 impl Policies {
-    /// Reads what the state directory has. A file there that does not parse is an error: without it
-    /// something would be open that was closed.
-    pub fn load(state: &Path) -> Result<Self, AgentError> {
-        let mut policies = Self { directory: state.to_owned(), ..Self::default() };
-        let directory = policies.api_directory();
-        std::fs::create_dir_all(&directory).map_err(|source| unreadable(&directory, &source))?;
-        let entries = std::fs::read_dir(&directory).map_err(|source| unreadable(&directory, &source))?;
-        for entry in entries {
-            let path = entry.map_err(|source| unreadable(&directory, &source))?.path();
-            if is_hidden(&path) {
-                continue;
+    /// Reads what the state directory has; `watched` is the directory of the policy files. A file there
+    /// that does not parse is an error: without it something would be open that was closed.
+    pub fn load(state: &Path, watched: &Path) -> Result<Self, AgentError> {
+        let directory = state.to_owned();
+        let copies = Copies::open(&state.join(COPIES))?;
+        let (api, files, source, refused) = Default::default();
+        let mut policies = Self { directory, api, files, source, refused, copies };
+        for (path, text) in read_all(&policies.api_directory())? {
+            for (id, given) in parse(&path.display().to_string(), &text)? {
+                policies.set_api(id, Some(given));
             }
-            let text = std::fs::read_to_string(&path).map_err(|source| unreadable(&path, &source))?;
-            policies.api.extend(parse(&path.display().to_string(), &text)?);
         }
-        let files: Option<BTreeMap<PathBuf, String>> = state_file::read(&state.join(FILES))?;
-        for (path, good) in files.unwrap_or_default() {
-            let documents = parse(&path.display().to_string(), &good)?;
-            policies.files.insert(path, File { documents, good, error: None });
+        for (copy, good) in read_all(&state.join(COPIES))? {
+            let documents = parse(&copy.display().to_string(), &good)?;
+            let path = watched.join(copy.file_name().unwrap_or_default());
+            policies.set_file(&path, Some(File { documents, good, error: None }));
         }
         Ok(policies)
-    }
-
-    /// Everything in force, together.
-    pub fn set(&self, options: Options) -> PolicySet {
-        let mut set = PolicySet::new(options);
-        for given in self.iter().map(|(_, given)| given) {
-            set.upsert(given.document.clone());
-        }
-        set
     }
 
     /// Each document with its source: `api` or the file's path.
@@ -93,34 +95,78 @@ impl Policies {
         self.api.values().map(|given| ("api".to_owned(), given)).chain(files)
     }
 
-    /// Where a document is, other than `except`.
-    pub fn source_of(&self, id: &DocumentId, except: Option<&Path>) -> Option<String> {
-        if except.is_some() && self.api.contains_key(id) {
-            return Some("the API".to_owned());
-        }
-        self.files
-            .iter()
-            .find(|(path, file)| Some(path.as_path()) != except && file.documents.contains_key(id))
-            .map(|(path, _)| path.display().to_string())
+    pub fn api(&self) -> &Documents {
+        &self.api
     }
 
-    /// Brings the state directory from `before` to these policies.
-    pub fn save(&self, before: &Self) -> Result<(), StateFileError> {
-        for (id, given) in &self.api {
-            if before.api.get(id) != Some(given) {
-                state_file::write_bytes(&self.path_of(id), given.text.as_bytes())?;
+    pub fn files(&self) -> &BTreeMap<PathBuf, File> {
+        &self.files
+    }
+
+    /// Files whose content now is not in force.
+    pub fn refused_files(&self) -> Vec<PathBuf> {
+        self.refused.iter().cloned().collect()
+    }
+
+    /// Where a document is, other than `except`. For the API: where it is in a file.
+    pub fn source_of(&self, id: &DocumentId, except: Option<&Path>) -> Option<String> {
+        match (self.source.get(id)?, except) {
+            (Source::Api, None) => None,
+            (Source::Api, Some(_)) => Some("the API".to_owned()),
+            (Source::File(path), except) => {
+                (Some(path.as_path()) != except).then(|| path.display().to_string())
             }
         }
-        for id in before.api.keys().filter(|id| !self.api.contains_key(id)) {
-            state_file::remove(&self.path_of(id))?;
+    }
+
+    /// Exchanges a document of the API; returns what was there.
+    pub fn set_api(&mut self, id: DocumentId, given: Option<Given>) -> Option<Given> {
+        match given {
+            Some(given) => {
+                self.source.insert(id.clone(), Source::Api);
+                self.api.insert(id, given)
+            }
+            None => {
+                self.source.remove(&id);
+                self.api.remove(&id)
+            }
         }
-        let good = |policies: &Self| -> BTreeMap<PathBuf, String> {
-            policies.files.iter().map(|(path, file)| (path.clone(), file.good.clone())).collect()
+    }
+
+    /// Exchanges a file; returns what was there.
+    pub fn set_file(&mut self, path: &Path, file: Option<File>) -> Option<File> {
+        match file.as_ref().and_then(|file| file.error.as_ref()) {
+            Some(_) => self.refused.insert(path.to_owned()),
+            None => self.refused.remove(path),
         };
-        if good(self) != good(before) {
-            state_file::write(&self.directory.join(FILES), &good(self))?;
+        let before = match file {
+            Some(file) => self.files.insert(path.to_owned(), file),
+            None => self.files.remove(path),
+        };
+        let here = Source::File(path.to_owned());
+        for id in before.iter().flat_map(|before| before.documents.keys()) {
+            if self.source.get(id) == Some(&here) {
+                self.source.remove(id);
+            }
         }
-        Ok(())
+        for id in self.files.get(path).iter().flat_map(|file| file.documents.keys()) {
+            self.source.insert(id.clone(), here.clone());
+        }
+        before
+    }
+
+    /// Writes a document of the API down as it is now, or that it is gone.
+    pub fn save_api(&self, id: &DocumentId) -> Result<(), StateFileError> {
+        match self.api.get(id) {
+            Some(given) => state_file::write_bytes(&self.path_of(id), given.text.as_bytes()),
+            None => state_file::remove(&self.path_of(id)),
+        }
+    }
+
+    /// Keeps a file's last good content, soon.
+    pub fn copy_file(&self, path: &Path) {
+        let Some(name) = path.file_name() else { return };
+        self.copies.keep(name, self.files.get(path).map(|file| file.good.clone()));
     }
 
     fn api_directory(&self) -> PathBuf {
@@ -183,14 +229,27 @@ pub fn parse(name: &str, text: &str) -> Result<Documents, AgentError> {
     Err(AgentError::Refused { reason: format!("{name} is refused"), details: problems })
 }
 
-/// Ids that differ, or differ in content, between two states.
-pub fn changed(before: &Policies, after: &Policies) -> BTreeSet<DocumentId> {
-    let documents = |policies: &Policies| -> BTreeMap<DocumentId, Arc<Document>> {
-        policies.iter().map(|(_, given)| ((*given.document.id).clone(), given.document.clone())).collect()
-    };
-    let (before, after) = (documents(before), documents(after));
+/// What becomes of the documents of one source.
+pub fn changes(before: &Documents, after: &Documents) -> Vec<DocumentChange> {
     let ids: BTreeSet<&DocumentId> = before.keys().chain(after.keys()).collect();
-    ids.into_iter().filter(|id| before.get(id) != after.get(id)).cloned().collect()
+    let document = |of: &Documents, id| of.get(id).map(|given| given.document.clone());
+    ids.into_iter().filter_map(|id| DocumentChange::new(document(before, id), document(after, id))).collect()
+}
+
+fn read_all(directory: &Path) -> Result<Vec<(PathBuf, String)>, AgentError> {
+    std::fs::create_dir_all(directory).map_err(|source| unreadable(directory, &source))?;
+    let entries = std::fs::read_dir(directory).map_err(|source| unreadable(directory, &source))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|source| unreadable(directory, &source))?.path();
+        if is_hidden(&path) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).map_err(|source| unreadable(&path, &source))?;
+        files.push((path, text));
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Editors' and tools' own files start with a dot.

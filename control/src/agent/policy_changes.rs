@@ -1,20 +1,22 @@
 //! Changes of the documents in force: through the API and from watched files.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use policy_engine::{
     identity::Identity,
     model::{Document, DocumentId, PortRule, Ports},
+    policy_set::DocumentChange,
 };
 
 use super::{
     Agent,
     error::AgentError,
-    options,
-    policies::{self, Documents, Given, Policies, kind_name},
-    policy_source,
-    state::State,
+    policies::{self, Documents, File, Given, Policies, kind_name},
+    policy_source::{self, Contents},
+    state::{Change, State},
 };
 use crate::api;
 
@@ -31,14 +33,13 @@ impl Agent {
         let has_proxy = !l7 || self.link.connected(PROXY_WAIT).await;
         let mut state = self.state.lock().await;
         refuse_conflicts(&state.policies, &documents)?;
-        let before = state.policies.clone();
-        let mut next = before.clone();
-        next.api.extend(documents.clone());
-        let revision = self.put(&mut state, next).await?;
+        let wanted = documents.iter().map(|(id, given)| (id.clone(), Some(given.clone()))).collect();
+        let (revision, before) = self.put(&mut state, wanted).await?;
         let applied = documents
-            .iter()
-            .map(|(id, given)| {
-                let change = match before.api.get(id) {
+            .values()
+            .zip(before)
+            .map(|(given, before)| {
+                let change = match before {
                     None => api::Change::Created,
                     Some(old) if old.document == given.document => api::Change::Unchanged,
                     Some(_) => api::Change::Updated,
@@ -56,13 +57,11 @@ impl Agent {
     /// Takes documents of the API out of force.
     pub async fn delete(&self, selector: &api::PolicySelector) -> Result<api::ApplyResult, AgentError> {
         let mut state = self.state.lock().await;
-        let before = state.policies.clone();
-        let mut next = before.clone();
-        next.api.retain(|id, _| !selects(selector, id));
-        let gone: Vec<&Given> =
-            before.api.iter().filter(|(id, _)| !next.api.contains_key(id)).map(|(_, given)| given).collect();
+        let policies = &state.policies;
+        let gone: Vec<DocumentId> =
+            policies.api().keys().filter(|id| selects(selector, id)).cloned().collect();
         if gone.is_empty() {
-            let in_files = before.iter().find(|(_, given)| selects(selector, &given.document.id));
+            let in_files = policies.iter().find(|(_, given)| selects(selector, &given.document.id));
             return Err(match in_files {
                 Some((source, given)) => AgentError::conflict(format!(
                     "{} came from {source}; it is in force as long as it is there",
@@ -71,74 +70,129 @@ impl Agent {
                 None => AgentError::NotFound("no document matches".to_owned()),
             });
         }
-        let deleted = gone.iter().map(|given| state.applied(given, api::Change::Deleted)).collect();
-        let revision = self.put(&mut state, next).await?;
+        let given = gone.iter().filter_map(|id| policies.api().get(id));
+        let deleted = given.map(|given| state.applied(given, api::Change::Deleted)).collect();
+        let wanted = gone.into_iter().map(|id| (id, None)).collect();
+        let (revision, _) = self.put(&mut state, wanted).await?;
         Ok(api::ApplyResult { revision, documents: deleted })
     }
 
-    /// Puts the watched files' contents in force.
-    pub async fn apply_files(
+    /// Puts documents of the API in force (`None`: out of force) and writes them down. Returns what was
+    /// there before. On an error nothing has changed.
+    async fn put(
         &self,
-        contents: &BTreeMap<PathBuf, Result<String, String>>,
-    ) -> Result<(), AgentError> {
-        let mut state = self.state.lock().await;
-        let next = policy_source::with_files(&state.policies, contents);
-        for (path, file) in &next.files {
-            let error_before = state.policies.files.get(path).and_then(|file| file.error.as_ref());
-            if let Some(error) = file.error.as_ref().filter(|error| Some(*error) != error_before) {
-                tracing::error!(file = %path.display(), %error, "policy file refused");
-            }
-        }
-        if next == state.policies {
-            return Ok(());
-        }
-        let changed = policies::changed(&state.policies, &next);
-        let with_error = |mut policies: Policies, reason: &str| {
-            for (path, file) in &mut policies.files {
-                let differs = next.files.get(path).is_some_and(|next| next.documents != file.documents);
-                if differs {
-                    file.error = Some(reason.to_owned());
-                }
-            }
-            policies
+        state: &mut State,
+        wanted: BTreeMap<DocumentId, Option<Given>>,
+    ) -> Result<(u32, Vec<Option<Given>>), AgentError> {
+        let ids: Vec<DocumentId> = wanted.keys().cloned().collect();
+        let exchange = |state: &mut State, documents: Vec<Option<Given>>| -> Vec<Option<Given>> {
+            let all = ids.iter().zip(documents);
+            all.map(|(id, given)| state.policies.set_api(id.clone(), given)).collect()
         };
-        match self.put(&mut state, next.clone()).await {
-            Ok(revision) if !changed.is_empty() => {
-                let documents: Vec<String> = changed.iter().map(DocumentId::to_string).collect();
-                tracing::info!(revision, documents = documents.join(", "), "policy files in force");
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) => {
-                state.policies = with_error(state.policies.clone(), &error.to_string());
-                Err(error)
-            }
+        let after: Vec<Option<Given>> = wanted.into_values().collect();
+        let before = exchange(state, after.clone());
+        let document = |given: &Option<Given>| given.as_ref().map(|given| given.document.clone());
+        let changes: Vec<DocumentChange> = before
+            .iter()
+            .zip(&after)
+            .filter_map(|(before, after)| DocumentChange::new(document(before), document(after)))
+            .collect();
+        if !changes.is_empty()
+            && let Err(error) = state.change(Change::of_documents(changes.clone())).await
+        {
+            exchange(state, before);
+            return Err(error);
         }
-    }
-
-    /// Puts `next` in force and writes it down. On an error both are as before.
-    async fn put(&self, state: &mut State, next: Policies) -> Result<u32, AgentError> {
-        let before = state.policies.clone();
-        let revision = if policies::changed(&before, &next).is_empty() {
-            state.enforcement.revision()
-        } else {
-            let mut desired = state.desired.clone();
-            desired.documents = next.set(options(&self.config));
-            state.change(desired).await?
-        };
-        if let Err(error) = next.save(&before) {
-            let mut desired = state.desired.clone();
-            desired.documents = before.set(options(&self.config));
-            state.change(desired).await?;
+        let changed =
+            || ids.iter().zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
+        if let Err(error) = changed().try_for_each(|(id, _)| state.policies.save_api(id)) {
+            exchange(state, before.clone());
+            let back = changes.iter().map(DocumentChange::reversed).collect();
+            state.change(Change::of_documents(back)).await?;
             // Some files may be written already; a start must not find them.
-            if let Err(error) = before.save(&next) {
+            if let Err(error) = changed().try_for_each(|(id, _)| state.policies.save_api(id)) {
                 tracing::error!(%error, "policies on disk are not those in force");
             }
             return Err(error.into());
         }
-        state.policies = next;
-        Ok(revision)
+        Ok((state.enforcement.revision(), before))
     }
+
+    /// Puts the watched files' contents in force, which were noticed at `since`.
+    pub async fn apply_files(&self, contents: &Contents, since: Instant) -> Result<(), AgentError> {
+        let mut state = self.state.lock().await;
+        let before = policy_source::take_in(&mut state.policies, contents);
+        if before.is_empty() {
+            return Ok(());
+        }
+        let mut changes: BTreeMap<DocumentId, DocumentChange> = BTreeMap::new();
+        let nothing = Documents::new();
+        for (path, before) in &before {
+            let error_before = before.as_ref().and_then(|file| file.error.as_ref());
+            let now = state.policies.files().get(path);
+            let error = now.and_then(|file| file.error.as_ref());
+            if let Some(error) = error.filter(|error| Some(*error) != error_before) {
+                tracing::error!(file = %path.display(), %error, "policy file refused");
+            }
+            let documents = |file: Option<&File>| file.map_or(&nothing, |file| &file.documents).clone();
+            for change in policies::changes(&documents(before.as_ref()), &documents(now)) {
+                merge(&mut changes, change);
+            }
+        }
+        let compared = since.elapsed();
+        let changes: Vec<DocumentChange> = changes.into_values().collect();
+        if changes.is_empty() {
+            before.keys().for_each(|path| state.policies.copy_file(path));
+            return Ok(());
+        }
+        match state.change(Change::of_documents(changes.clone())).await {
+            Ok(revision) => {
+                before.keys().for_each(|path| state.policies.copy_file(path));
+                let names: Vec<String> =
+                    changes.iter().take(NAMED).map(|change| change.id().to_string()).collect();
+                let more = changes.len().saturating_sub(NAMED);
+                tracing::info!(
+                    revision,
+                    documents = names.join(", "),
+                    more,
+                    read_us = compared.as_micros(),
+                    total_us = since.elapsed().as_micros(),
+                    "policy files in force"
+                );
+                Ok(())
+            }
+            Err(error) => {
+                for (path, before) in before {
+                    let now = state.policies.files().get(&path).cloned();
+                    let differs = now.as_ref().map(|file| &file.documents)
+                        != before.as_ref().map(|file| &file.documents);
+                    let refused = match before {
+                        Some(file) if differs => Some(File { error: Some(error.to_string()), ..file }),
+                        None if differs => {
+                            let error = Some(error.to_string());
+                            now.map(|_| File { error, ..File::default() })
+                        }
+                        before => before,
+                    };
+                    state.policies.set_file(&path, refused);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// So many documents are named in the log.
+const NAMED: usize = 4;
+
+/// A document may leave one file and enter another.
+fn merge(changes: &mut BTreeMap<DocumentId, DocumentChange>, change: DocumentChange) {
+    let id = (**change.id()).clone();
+    let change = match changes.remove(&id) {
+        Some(other) => DocumentChange::new(change.before.or(other.before), change.after.or(other.after)),
+        None => Some(change),
+    };
+    changes.extend(change.map(|change| (id, change)));
 }
 
 impl State {
@@ -150,7 +204,9 @@ impl State {
             .iter()
             .filter(|endpoint| {
                 let number = self.identity_of.get(&endpoint.id);
-                number.and_then(|number| self.table.identity(*number)).is_some_and(|i| subject_of(i))
+                number
+                    .and_then(|number| self.engine.identities().identity(*number))
+                    .is_some_and(|i| subject_of(i))
             })
             .map(|endpoint| endpoint.full_name())
             .collect()

@@ -7,7 +7,8 @@
 //! 2. the *new* documents are put in force;
 //! 3. what only the old ones needed leaves the ipcache, then the policies, then the identities.
 //!
-//! What fails before the end is taken back, and the old state stays in force.
+//! What fails before the end is taken back, and the old state stays in force. Each step does what the
+//! change asks for; nothing here goes through all that is known.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,21 +17,17 @@ use std::{
 };
 
 use ipnet::IpNet;
-use policy_engine::{
-    compile::{Compiled, compile},
-    identity::{Identity, IdentityTable},
-    policy_set::{PolicySet, subjects_affected},
-};
-use tektin_abi::maps::identity;
+use policy_engine::{engine::Engine, policy_set::DocumentChange};
 
 use super::{
-    datapath::{Enforcement, Wanted},
+    claims::{Claims, OwnerChanges},
+    datapath::{EndpointChanges, Enforcement},
     endpoints::Endpoints,
     error::AgentError,
     handover::Handover,
     identities::{Identities, NamedPorts, WorkloadKey},
     ipam::Ipam,
-    ipcache::{self, Ipcache, Owner, Prefixes},
+    ipcache::{self, Ipcache},
     leftovers,
     names::Names,
     netlink::Netlink,
@@ -39,15 +36,19 @@ use super::{
 };
 use crate::{api::TransportProtocol, rules::RuleTable};
 
+mod draft;
 mod naming;
 
-/// All that decides what is in force.
-#[derive(Clone, Default)]
-pub struct Desired {
-    pub documents: PolicySet,
-    pub endpoints: BTreeMap<u32, Member>,
-    /// Addresses of this host.
-    pub host: BTreeSet<IpAddr>,
+use draft::Draft;
+
+/// A change of what decides: documents, endpoints, addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub documents: Vec<DocumentChange>,
+    /// `None`: gone.
+    pub endpoints: BTreeMap<u32, Option<Member>>,
+    /// All addresses of this host, where they are others now.
+    pub host: Option<BTreeSet<IpAddr>>,
 }
 
 /// An endpoint as policy sees it.
@@ -72,210 +73,169 @@ pub struct State {
     pub policies: Policies,
     pub rules: RuleTable,
     pub names: Arc<Names>,
-    pub desired: Desired,
-    /// Every identity known, as the policy engine wants it.
-    pub table: Arc<IdentityTable>,
-    /// The identity of each endpoint.
+    /// Documents and identities with the policies that they make.
+    pub engine: Engine,
+    /// Endpoints as they are policed, and addresses of this host.
+    pub members: BTreeMap<u32, Member>,
+    pub host: BTreeSet<IpAddr>,
+    pub claims: Claims,
+    /// The identity of each endpoint, and how many endpoints each has.
     pub identity_of: BTreeMap<u32, u32>,
-    pub compiled: BTreeMap<u32, Arc<Compiled>>,
+    pub users: BTreeMap<u32, u32>,
     /// Devices whose arriving packets are judged, by index.
     pub outside: BTreeMap<u32, String>,
     /// Nothing was put in force by this run yet.
     pub first_change: bool,
 }
 
-/// The numbers that a desired state needs.
-struct Numbered {
-    identity_of: BTreeMap<u32, u32>,
-    prefixes: Prefixes,
+impl Change {
+    pub fn of_endpoint(id: u32, member: Option<Member>) -> Self {
+        Self { endpoints: BTreeMap::from([(id, member)]), ..Self::default() }
+    }
+
+    pub fn of_documents(documents: Vec<DocumentChange>) -> Self {
+        Self { documents, ..Self::default() }
+    }
 }
 
 impl State {
-    /// Puts `next` in force and returns the revision. On an error the state is as before.
-    pub async fn change(&mut self, next: Desired) -> Result<u32, AgentError> {
-        let numbered = self.number(&next)?;
+    /// Puts a change in force and returns the revision. On an error the state is as before.
+    pub async fn change(&mut self, change: Change) -> Result<u32, AgentError> {
+        self.give_numbers(&change)?;
+        let back = self.reversed(&change);
+        let mut draft = self.number(change);
+        let result = self.steps(&mut draft).await;
+        match result {
+            Ok(()) => self.first_change = false,
+            // The first one fails together with the agent.
+            Err(_) if self.first_change => {}
+            Err(_) => self.take_back(back).await,
+        }
+        self.settle();
+        result.map(|()| self.enforcement.revision())
+    }
+
+    async fn steps(&mut self, draft: &mut Draft) -> Result<(), AgentError> {
+        // Before anything is in force under them: a number is not another's after a restart.
         self.identities.save()?;
-        match self.steps(&next, &numbered).await {
-            Ok(revision) => {
-                self.desired = next;
-                self.identity_of = numbered.identity_of;
-                self.first_change = false;
-                self.settle();
-                Ok(revision)
-            }
-            Err(error) => {
-                if !self.first_change {
-                    self.take_back().await;
-                }
-                self.settle();
-                Err(error)
-            }
-        }
-    }
-
-    /// Gives every label set and prefix of `next` its number.
-    fn number(&mut self, next: &Desired) -> Result<Numbered, AgentError> {
-        let mut identity_of = BTreeMap::new();
-        let mut prefixes = ipcache::world();
-        for prefix in next.documents.prefixes() {
-            prefixes.insert(prefix.trunc(), Owner::identity(self.identities.prefix(prefix)?));
-        }
-        for address in &next.host {
-            prefixes.insert(IpNet::from(*address), Owner::identity(identity::HOST));
-        }
-        for (id, member) in &next.endpoints {
-            let number = self.identities.workload(&member.key)?;
-            identity_of.insert(*id, number);
-            for address in &member.addresses {
-                prefixes.insert(IpNet::from(*address), Owner { identity: number, endpoint: *id });
-            }
-        }
-        Ok(Numbered { identity_of, prefixes })
-    }
-
-    async fn steps(&mut self, next: &Desired, numbered: &Numbered) -> Result<u32, AgentError> {
-        let mut subjects = self.compiled.clone();
 
         // 1. What is new, by the old documents.
-        let fresh = self.learn_identities();
-        for compiled in subjects.values_mut() {
-            let compiled = Arc::make_mut(compiled);
-            for identity in &fresh {
-                let _ = compiled.add(identity);
-            }
+        self.announce_identities(&draft.fresh);
+        for identity in draft.fresh.drain(..) {
+            self.engine.add_identity(identity);
         }
-        let new_subjects = missing(&numbered.identity_of, &subjects);
-        subjects.extend(compile_all(&self.desired.documents, &self.table, new_subjects).await?);
-        let mut wanted = Wanted { subjects, ..Wanted::default() };
-        wanted.endpoints.clone_from(&self.identity_of);
-        wanted.endpoints.extend(&numbered.identity_of);
-        wanted.in_use = in_use(self.ipcache.written());
-        // At start the documents of the earlier run are in force until the new ones are: nothing
-        // to classify for in between.
-        if !self.first_change && (!fresh.is_empty() || wanted.endpoints != self.identity_of) {
-            self.install(&wanted).await?;
+        let come: EndpointChanges = draft
+            .endpoints
+            .iter()
+            .filter(|(_, identity)| identity.is_some())
+            .map(|(e, i)| (*e, *i))
+            .collect();
+        if self.first_change {
+            // The documents of the earlier run are in force until the new ones are: nothing to
+            // classify for in between.
+            return self.first_step(draft, come).await;
         }
-        if !self.first_change {
-            self.ipcache.add(&numbered.prefixes)?;
-        }
+        draft.new_subjects.iter().for_each(|subject| self.engine.add_subject(*subject));
+        self.install(&come).await?;
+        self.ipcache.add(&draft.owners.now)?;
 
         // 2. The new documents.
-        let affected = self.affected_by(next, &wanted.subjects);
-        if !affected.is_empty() || self.first_change {
-            let affected =
-                if self.first_change { wanted.subjects.keys().copied().collect() } else { affected };
-            wanted.subjects.extend(compile_all(&next.documents, &self.table, affected).await?);
-            wanted.in_use = in_use(self.ipcache.written());
-            self.install(&wanted).await?;
-        }
-        self.ipcache.add(&numbered.prefixes)?;
-        self.ipcache.remove_others(&numbered.prefixes)?;
+        draft.documents.iter().for_each(|document| self.engine.follow(document));
+        let in_force = self.install(&EndpointChanges::new()).await?;
+        self.ipcache.remove(&draft.owners.gone)?;
 
         // 3. What nobody needs any more.
-        let kept: BTreeSet<u32> = numbered
-            .identity_of
-            .values()
-            .copied()
-            .chain(numbered.prefixes.values().map(|owner| owner.identity))
-            .collect();
-        let dropped: Vec<u32> = self
-            .identities
-            .workloads()
-            .map(|(number, _)| number)
-            .chain(self.identities.prefixes().map(|(number, _)| number))
-            .filter(|number| !kept.contains(number))
-            .collect();
-        let subjects: BTreeSet<u32> = numbered.identity_of.values().copied().collect();
-        wanted.subjects.retain(|subject, _| subjects.contains(subject));
-        for compiled in wanted.subjects.values_mut().filter(|_| !dropped.is_empty()) {
-            let compiled = Arc::make_mut(compiled);
-            dropped.iter().for_each(|identity| compiled.remove(*identity));
+        for number in &draft.gone {
+            self.engine.remove_subject(*number);
+            self.engine.remove_identity(*number);
         }
-        wanted.endpoints.clone_from(&numbered.identity_of);
-        wanted.in_use = in_use(self.ipcache.written());
-        let revision = self.install(&wanted).await?;
-        self.compiled = wanted.subjects;
-        self.identities.retain(|number| kept.contains(&number));
-        let table = Arc::make_mut(&mut self.table);
-        dropped.iter().for_each(|number| drop(table.remove(*number)));
-        if let Err(error) = leftovers::forget_identities(&self.maps, &dropped) {
+        let gone: EndpointChanges = draft
+            .endpoints
+            .iter()
+            .filter(|(_, identity)| identity.is_none())
+            .map(|(e, i)| (*e, *i))
+            .collect();
+        let raised = self.install(&gone).await? == Installed::Something;
+        let owners_only = in_force == Installed::Nothing && draft.owners != OwnerChanges::default();
+        if !raised && (owners_only || !draft.owners.gone.is_empty()) {
+            self.enforcement.raise_revision()?;
+        }
+        self.let_go(&draft.gone.iter().copied().collect::<Vec<u32>>());
+        Ok(())
+    }
+
+    /// From an earlier run's state to this one's.
+    async fn first_step(&mut self, draft: &mut Draft, endpoints: EndpointChanges) -> Result<(), AgentError> {
+        let (documents, subjects) =
+            (std::mem::take(&mut draft.documents), std::mem::take(&mut draft.new_subjects));
+        let empty = Engine::new(self.engine.policies().options);
+        let mut engine = std::mem::replace(&mut self.engine, empty);
+        // On a thread of its own: with many documents it takes longer than the link may stand still.
+        let work = move || {
+            documents.iter().for_each(|document| engine.follow(document));
+            subjects.iter().for_each(|subject| engine.add_subject(*subject));
+            engine
+        };
+        self.engine = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| AgentError::System(format!("compiling the policies failed: {error}")))?;
+        self.install(&endpoints).await?;
+        let mut owners = ipcache::world();
+        owners.extend(self.claims.owners());
+        self.ipcache.add(&owners)?;
+        let others = self.ipcache.written().keys().filter(|prefix| !owners.contains_key(prefix));
+        self.ipcache.remove(&others.copied().collect::<Vec<IpNet>>())?;
+        self.enforcement.raise_revision()?;
+        let unused = self.identities.unused(|number| self.engine.identities().identity(number).is_some());
+        self.let_go(&unused);
+        Ok(())
+    }
+
+    /// Puts what the engine has changed in force, and endpoints, where there is anything. Names first:
+    /// records of what the new policies decide may come at once.
+    async fn install(&mut self, endpoints: &EndpointChanges) -> Result<Installed, AgentError> {
+        let changes = self.engine.take_changes();
+        if changes.is_empty() && endpoints.is_empty() && !self.first_change {
+            return Ok(Installed::Nothing);
+        }
+        self.announce(&changes, endpoints);
+        let installed = self.enforcement.install(&self.engine, &changes, endpoints, &mut self.rules).await;
+        match installed {
+            Ok(_) => Ok(Installed::Something),
+            Err(error) => {
+                self.engine.give_back(changes);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Numbers that nothing in force has any more.
+    fn let_go(&mut self, gone: &[u32]) {
+        gone.iter().for_each(|number| self.identities.release(*number));
+        self.names.identities_gone(gone);
+        if let Err(error) = leftovers::forget_identities(&self.maps, gone) {
             tracing::error!(%error, "counts of identities that are gone are kept");
         }
-        Ok(revision)
     }
 
-    /// Names first: records of what the new policies decide may come at once.
-    async fn install(&mut self, wanted: &Wanted) -> Result<u32, AgentError> {
-        self.announce(wanted);
-        Ok(self.enforcement.install(wanted, &mut self.rules).await?)
-    }
-
-    /// Brings the policy engine's table up to date with the numbers given, and returns what is new.
-    fn learn_identities(&mut self) -> Vec<Arc<Identity>> {
-        if self.table.is_empty() {
-            self.table = Arc::new(IdentityTable::with_reserved());
-        }
-        let mut fresh = Vec::new();
-        for (number, key) in self.identities.workloads() {
-            if self.table.identity(number).is_none() {
-                let ports = engine_ports(&key.named_ports);
-                fresh.push(Identity::workload(number, key.labels.clone(), ports));
-            }
-        }
-        for (number, prefix) in self.identities.prefixes() {
-            if self.table.identity(number).is_none() {
-                fresh.push(Identity::for_prefix(number, prefix, BTreeSet::new()));
-            }
-        }
-        if fresh.is_empty() {
-            return Vec::new();
-        }
-        let table = Arc::make_mut(&mut self.table);
-        let fresh: Vec<Arc<Identity>> = fresh.into_iter().map(|identity| table.insert(identity)).collect();
-        self.announce_identities(&fresh);
-        fresh
-    }
-
-    /// Subjects that a document selects which differs between now and `next`.
-    fn affected_by(&self, next: &Desired, subjects: &BTreeMap<u32, Arc<Compiled>>) -> BTreeSet<u32> {
-        let (before, after) = (&self.desired.documents, &next.documents);
-        if before.options != after.options {
-            return subjects.keys().copied().collect();
-        }
-        let ids: BTreeSet<_> = before.iter().chain(after.iter()).map(|document| &document.id).collect();
-        let mut affected = BTreeSet::new();
-        for id in ids {
-            let (old, new) = (before.document(id), after.document(id));
-            if old == new {
-                continue;
-            }
-            let identities =
-                subjects.keys().filter_map(|subject| self.table.identity(*subject)).map(Arc::as_ref);
-            affected.extend(subjects_affected(old.map(Arc::as_ref), new.map(Arc::as_ref), identities));
-        }
-        affected
-    }
-
-    /// After a failed change: back to what was in force.
-    async fn take_back(&mut self) {
-        let desired = self.desired.clone();
+    /// After a failed change: the opposite change, as far as the failed one had come.
+    async fn take_back(&mut self, back: Change) {
         let taken_back = async {
-            let numbered = self.number(&desired)?;
-            let mut wanted = Wanted { subjects: self.compiled.clone(), ..Wanted::default() };
-            wanted.endpoints.clone_from(&self.identity_of);
-            wanted.in_use = in_use(self.ipcache.written());
-            self.ipcache.add(&numbered.prefixes)?;
-            self.ipcache.remove_others(&numbered.prefixes)?;
-            self.install(&wanted).await?;
-            let kept: BTreeSet<u32> = numbered
-                .identity_of
-                .values()
-                .copied()
-                .chain(numbered.prefixes.values().map(|owner| owner.identity))
-                .collect();
-            self.identities.retain(|number| kept.contains(&number));
-            self.table = Arc::default();
-            self.learn_identities();
+            let mut draft = self.number(back);
+            for identity in draft.fresh.drain(..) {
+                self.engine.add_identity(identity);
+            }
+            self.ipcache.add(&draft.owners.now)?;
+            draft.documents.iter().for_each(|document| self.engine.follow(document));
+            draft.new_subjects.iter().for_each(|subject| self.engine.add_subject(*subject));
+            self.ipcache.remove(&draft.owners.gone)?;
+            for number in &draft.gone {
+                self.engine.remove_subject(*number);
+                self.engine.remove_identity(*number);
+            }
+            self.install(&draft.endpoints).await?;
+            self.enforcement.raise_revision()?;
+            self.let_go(&draft.gone.iter().copied().collect::<Vec<u32>>());
             Ok::<(), AgentError>(())
         };
         if let Err(error) = taken_back.await {
@@ -283,43 +243,23 @@ impl State {
         }
     }
 
-    /// What follows a change and cannot undo it: files, names for records.
+    /// What follows a change and cannot undo it: files.
     fn settle(&mut self) {
         if let Err(error) = self.identities.save() {
             tracing::error!(%error, "identities are not saved");
         }
-        if let Err(error) = self.rules.save() {
-            tracing::error!(%error, "rule ids are not saved");
+        match self.rules.save() {
+            Ok(forgotten) => self.names.forget_rules(&forgotten),
+            Err(error) => tracing::error!(%error, "rule ids are not saved"),
         }
-        self.publish_names();
     }
 }
 
-/// Identities that packets may have now.
-fn in_use(prefixes: &Prefixes) -> BTreeSet<u32> {
-    prefixes.values().map(|owner| owner.identity).collect()
-}
-
-fn missing(identity_of: &BTreeMap<u32, u32>, subjects: &BTreeMap<u32, Arc<Compiled>>) -> BTreeSet<u32> {
-    identity_of.values().filter(|identity| !subjects.contains_key(identity)).copied().collect()
-}
-
-/// Compiles on a thread of its own: with many documents it takes longer than the API may stand still.
-async fn compile_all(
-    documents: &PolicySet,
-    table: &Arc<IdentityTable>,
-    subjects: BTreeSet<u32>,
-) -> Result<BTreeMap<u32, Arc<Compiled>>, AgentError> {
-    let (documents, table) = (documents.clone(), table.clone());
-    let work = move || {
-        let identities = subjects.iter().filter_map(|subject| table.identity(*subject));
-        identities
-            .map(|identity| (identity.id, Arc::new(compile(&documents, identity, &table))))
-            .collect::<BTreeMap<_, _>>()
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| AgentError::System(format!("compiling the policies failed: {error}")))
+/// Whether anything had to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Installed {
+    Something,
+    Nothing,
 }
 
 /// Named ports as the policy engine wants them.

@@ -4,12 +4,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use super::{
     Signature,
-    rules::{DirectionRules, Effect, Entry, ResolvedNames},
+    rules::{DirectionRules, Effect, Entry, EntryId, ResolvedNames},
 };
 use crate::{
     compiled::{L4Verdict, L7Rules, Piece},
@@ -29,21 +29,37 @@ pub(super) struct RawPiece {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum RawVerdict {
-    Deny(u32),
-    Allow(u32),
+    Deny(EntryId),
+    Allow(EntryId),
     Redirect(RawRules),
 }
 
 /// The inspecting entries, and the first plain allow.
-type RawRules = (Vec<u32>, Option<u32>);
+type RawRules = (Vec<EntryId>, Option<EntryId>);
 
 /// Remembers L7 rule sets, so that classes share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Flattener {
-    l7: HashMap<RawRules, Arc<L7Rules>>,
+    l7: HashMap<RawRules, Weak<L7Rules>>,
 }
 
-/// The entries that hold at one point, by kind.
+/// Entries in the order in which they are named; elsewhere here an entry goes by its place in it.
+struct Holding<'a>(Vec<(EntryId, &'a Entry)>);
+
+impl Holding<'_> {
+    fn ids(&self, verdict: RawVerdict) -> RawVerdict {
+        let id = |place: u32| self.0[place as usize].0;
+        match verdict {
+            RawVerdict::Deny(place) => RawVerdict::Deny(id(place)),
+            RawVerdict::Allow(place) => RawVerdict::Allow(id(place)),
+            RawVerdict::Redirect((rules, any)) => {
+                RawVerdict::Redirect((rules.into_iter().map(id).collect(), any.map(id)))
+            }
+        }
+    }
+}
+
+/// The entries that hold at one point, by kind and by place.
 #[derive(Clone, Default)]
 struct Active {
     deny: BTreeSet<u32>,
@@ -74,17 +90,18 @@ impl Active {
 
 impl Flattener {
     pub(super) fn flatten(&self, rules: &DirectionRules, signature: &Signature) -> Flattened {
-        let mut holding: Vec<u32> = rules.everyone.clone();
+        let mut ids: Vec<EntryId> = rules.everyone.clone();
         for peer in &signature.peers {
-            holding.extend_from_slice(&rules.peers[*peer as usize].1);
+            ids.extend_from_slice(&rules.peers[peer].entries);
         }
-        holding.sort_unstable();
-        holding.dedup();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut holding = Holding(ids.into_iter().map(|id| (id, &rules.entries[&id])).collect());
+        holding.0.sort_unstable_by(|(_, a), (_, b)| a.key.cmp(&b.key));
 
         let mut wide = Active::default();
         let mut spans: BTreeMap<Protocol, Vec<Span>> = BTreeMap::new();
-        for index in holding {
-            let entry = &rules.entries[index as usize];
+        for (index, (_, entry)) in (0..).zip(&holding.0) {
             if entry.ports.is_none() {
                 wide.of_kind(&entry.effect).insert(index);
             } else {
@@ -98,9 +115,17 @@ impl Flattener {
             flattened.push(RawPiece { protocol: None, first: 0, last: u16::MAX, verdict });
         }
         for (protocol, spans) in spans {
-            sweep(protocol, &spans, rules, &wide, wide_verdict.as_ref(), &mut flattened);
+            sweep(protocol, &spans, &holding, &wide, wide_verdict.as_ref(), &mut flattened);
+        }
+        for piece in &mut flattened {
+            piece.verdict = holding.ids(piece.verdict.clone());
         }
         flattened
+    }
+
+    /// Forgets the L7 rule sets that no class has any more.
+    pub(super) fn prune(&mut self) {
+        self.l7.retain(|_, rules| rules.strong_count() > 0);
     }
 
     pub(super) fn pieces(&mut self, rules: &DirectionRules, flattened: &Flattened) -> Vec<Piece> {
@@ -112,8 +137,10 @@ impl Flattener {
                 RawVerdict::Deny(rule) => L4Verdict::Deny { rule: origin(rules, *rule) },
                 RawVerdict::Allow(rule) => L4Verdict::Allow { rule: origin(rules, *rule) },
                 RawVerdict::Redirect(raw) => {
-                    let l7 = self.l7.entry(raw.clone()).or_insert_with(|| Arc::new(l7_rules(rules, raw)));
-                    L4Verdict::Redirect { rule: origin(rules, raw.0[0]), l7: l7.clone() }
+                    let known = self.l7.get(raw).and_then(Weak::upgrade);
+                    let l7 = known.unwrap_or_else(|| Arc::new(l7_rules(rules, raw)));
+                    self.l7.insert(raw.clone(), Arc::downgrade(&l7));
+                    L4Verdict::Redirect { rule: origin(rules, raw.0[0]), l7 }
                 }
             },
         };
@@ -121,19 +148,19 @@ impl Flattener {
     }
 }
 
-fn origin(rules: &DirectionRules, entry: u32) -> Arc<crate::model::Origin> {
-    rules.entries[entry as usize].origin.clone()
+fn origin(rules: &DirectionRules, entry: EntryId) -> Arc<crate::model::Origin> {
+    rules.entries[&entry].origin.clone()
 }
 
 fn l7_rules(rules: &DirectionRules, (inspecting, any): &RawRules) -> L7Rules {
-    let http = inspecting.iter().flat_map(|entry| match &rules.entries[*entry as usize].effect {
+    let http = inspecting.iter().flat_map(|entry| match &rules.entries[entry].effect {
         Effect::Inspect(http) => http.as_slice(),
         Effect::Deny | Effect::Allow => &[],
     });
     L7Rules { http: http.cloned().collect(), any: any.map(|entry| origin(rules, entry)) }
 }
 
-/// Ports `first..=last` for which an entry holds.
+/// Ports `first..=last` for which an entry (by place) holds.
 struct Span {
     entry: u32,
     first: u16,
@@ -170,7 +197,7 @@ fn add_spans(index: u32, entry: &Entry, names: &ResolvedNames, spans: &mut BTree
 fn sweep(
     protocol: Protocol,
     spans: &[Span],
-    rules: &DirectionRules,
+    holding: &Holding<'_>,
     wide: &Active,
     wide_verdict: Option<&RawVerdict>,
     flattened: &mut Flattened,
@@ -186,7 +213,7 @@ fn sweep(
     let mut open: Option<RawPiece> = None;
     for (position, start) in starts.iter().enumerate() {
         for (entry, begins) in &changes[start] {
-            let kind = active.of_kind(&rules.entries[*entry as usize].effect);
+            let kind = active.of_kind(&holding.0[*entry as usize].1.effect);
             if *begins {
                 kind.insert(*entry);
             } else {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Signature,
-    rules::{DirectionRules, ResolvedNames},
+    rules::{DirectionRules, PeerId, PeerRules, ResolvedNames},
 };
 use crate::identity::IdentityTable;
 
@@ -12,19 +12,21 @@ use crate::identity::IdentityTable;
 /// step share their beginnings, so memory follows the number of different sets, not their sizes.
 struct Node {
     parent: u32,
-    peer: u32,
+    peer: PeerId,
 }
 
 /// Identities with their common signature; those with the empty one are left out.
 pub(super) fn partition(rules: &DirectionRules, identities: &IdentityTable) -> Vec<(Signature, Vec<u32>)> {
     let mut nodes = vec![Node { parent: 0, peer: 0 }];
     let mut node_of: HashMap<u32, u32> = HashMap::new();
-    for (index, (peer, _)) in rules.peers.iter().enumerate() {
+    let mut rule_peers: Vec<_> = rules.peers.iter().collect();
+    rule_peers.sort_unstable_by_key(|(id, _)| **id);
+    for (index, PeerRules { peer, .. }) in rule_peers {
         let mut moved: HashMap<u32, u32> = HashMap::new();
         for id in identities.matching(peer) {
             let node = node_of.entry(id).or_insert(0);
             *node = *moved.entry(*node).or_insert_with_key(|parent| {
-                nodes.push(Node { parent: *parent, peer: index as u32 });
+                nodes.push(Node { parent: *parent, peer: *index });
                 (nodes.len() - 1) as u32
             });
         }
@@ -52,7 +54,7 @@ pub(super) fn partition(rules: &DirectionRules, identities: &IdentityTable) -> V
     partition
 }
 
-fn peers(nodes: &[Node], mut node: u32) -> Vec<u32> {
+fn peers(nodes: &[Node], mut node: u32) -> Vec<PeerId> {
     let mut peers = Vec::new();
     while node != 0 {
         peers.push(nodes[node as usize].peer);

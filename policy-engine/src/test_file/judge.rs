@@ -134,7 +134,7 @@ impl<'a> Judge<'a> {
 }
 
 fn default_deny(policy: &DirectionPolicy) -> String {
-    let specs: Vec<String> = policy.default_deny.iter().map(ToString::to_string).collect();
+    let specs: Vec<String> = policy.default_deny.values().map(ToString::to_string).collect();
     if specs.is_empty() { "default deny".to_owned() } else { format!("default deny ({})", specs.join(", ")) }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn set() -> impl Strategy<Value = PolicySet> {
 }
 
 /// Fills in the places, as parsing would.
-fn document(name: &str, mut specs: Vec<Spec>) -> Document {
+pub(crate) fn document(name: &str, mut specs: Vec<Spec>) -> Document {
     let id = Arc::new(DocumentId {
         kind: DocumentKind::CiliumNetworkPolicy,
         namespace: "a".to_owned(),
@@ -68,7 +68,7 @@ fn nowhere() -> Origin {
     Origin { document: Arc::new(id), path: String::new() }
 }
 
-fn spec() -> impl Strategy<Value = Spec> {
+pub(crate) fn spec() -> impl Strategy<Value = Spec> {
     let subject = prop_oneof![
         8 => selector().prop_map(Subject::Endpoints),
         1 => selector().prop_map(Subject::Nodes),

@@ -51,7 +51,7 @@ pub(crate) fn peers() -> impl Strategy<Value = Vec<Identity>> {
     })
 }
 
-fn workload() -> impl Strategy<Value = (Labels, NamedPorts)> {
+pub(crate) fn workload() -> impl Strategy<Value = (Labels, NamedPorts)> {
     let value = || select(&["a", "b", "c"][..]).prop_map(str::to_owned);
     let source = prop_oneof![3 => Just(Source::K8s), 1 => Just(Source::Other("container".to_owned()))];
     let labels = (option::weighted(0.8, (source, value())), option::weighted(0.6, value()), value());

@@ -113,12 +113,12 @@ impl Snapshot {
             return EndDecision::FREE;
         }
         // An endpoint that the agent has not told us of, or has taken away.
-        let Some(roots) = self.endpoints.get(&endpoint) else { return EndDecision::FAIL_CLOSED };
+        let Some(roots) = self.endpoints.get(endpoint) else { return EndDecision::FAIL_CLOSED };
         let policy = policy(roots);
         if policy == 0 {
             return EndDecision::FREE;
         }
-        let Some(direction) = self.policies.get(&policy) else { return EndDecision::FAIL_CLOSED };
+        let Some(direction) = self.policies.get(policy) else { return EndDecision::FAIL_CLOSED };
         match direction.piece(peer, port) {
             None => EndDecision::enforced(Action::Deny, direction.default_deny_rule),
             Some(PieceVerdict::Deny { rule }) => EndDecision::enforced(Action::Deny, *rule),
@@ -142,8 +142,8 @@ impl Snapshot {
 
 impl Direction {
     fn piece(&self, peer: u32, port: u16) -> Option<&PieceVerdict> {
-        let class = self.class_of.get(&peer).copied().unwrap_or(0);
-        self.classes.get(class as usize)?.piece(port)
+        let class = self.class_of.get(peer).copied().unwrap_or(0);
+        self.classes.get(class)?.piece(port)
     }
 }
 

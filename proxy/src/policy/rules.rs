@@ -36,7 +36,12 @@ pub enum RuleError {
 #[derive(Default)]
 pub struct RuleCache {
     sets: HashMap<Vec<u8>, Weak<CompiledRules>>,
+    /// How many there were after the last look.
+    pruned_at: usize,
 }
+
+/// So many sets that no policy uses are not worth a look.
+const UNUSED: usize = 16;
 
 impl RuleCache {
     pub(super) fn compile(
@@ -62,9 +67,12 @@ impl RuleCache {
         Ok(compiled)
     }
 
-    /// Drops sets that no policy uses any more.
+    /// Drops sets that no policy uses any more, once there may be as many of them as others.
     pub(super) fn prune(&mut self) {
-        self.sets.retain(|_, set| set.strong_count() > 0);
+        if self.sets.len() > self.pruned_at * 2 + UNUSED {
+            self.sets.retain(|_, set| set.strong_count() > 0);
+            self.pruned_at = self.sets.len();
+        }
     }
 }
 

@@ -1,16 +1,19 @@
 //! All policies at one revision; immutable, shared by the threads.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use super::rules::{CompiledRules, RuleCache, RuleError};
+use super::{
+    overlay::Overlay,
+    rules::{CompiledRules, RuleCache, RuleError},
+};
 use crate::link_proto::{self, PolicyUpdate};
 
-/// What is in force. Changed only by making another one.
+/// What is in force. Changed only by making another one, which shares what has not changed.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     pub(super) revision: u32,
-    pub(super) endpoints: HashMap<u32, Roots>,
-    pub(super) policies: HashMap<u32, Arc<Direction>>,
+    pub(super) endpoints: Overlay<Roots>,
+    pub(super) policies: Overlay<Arc<Direction>>,
 }
 
 /// Policy ids of an endpoint, 0: no policy selects it in that direction.
@@ -21,9 +24,10 @@ pub(super) struct Roots {
 }
 
 /// One direction of one subject's policy.
+#[derive(Clone)]
 pub(super) struct Direction {
-    pub(super) class_of: HashMap<u32, u32>,
-    pub(super) classes: Vec<Class>,
+    pub(super) class_of: Overlay<u32>,
+    pub(super) classes: Overlay<Arc<Class>>,
     pub(super) default_deny_rule: u32,
 }
 
@@ -78,31 +82,39 @@ impl Snapshot {
         let mut next = if update.full { Self::default() } else { self.clone() };
         next.revision = update.revision;
         for id in &update.removed_policies {
-            next.policies.remove(id);
+            next.policies.set(*id, None);
         }
         for id in &update.removed_endpoints {
-            next.endpoints.remove(id);
+            next.endpoints.set(*id, None);
         }
         for policy in &update.policies {
             if policy.id == 0 {
                 return Err(UpdateError::Malformed { policy: 0, what: "0 is no policy id" });
             }
-            next.policies.insert(policy.id, Arc::new(direction(policy, cache)?));
+            next.policies.set(policy.id, Some(Arc::new(direction(policy, cache)?)));
+        }
+        for change in &update.changes {
+            let malformed = |what| UpdateError::Malformed { policy: change.id, what };
+            let before = next.policies.get(change.id);
+            let before = before.ok_or_else(|| malformed("a change of a policy that is not known"))?;
+            let after = changed(before, change, cache)?;
+            next.policies.set(change.id, Some(Arc::new(after)));
         }
         for root in &update.endpoints {
             let roots = Roots { ingress: root.ingress_policy, egress: root.egress_policy };
-            next.endpoints.insert(root.endpoint, roots);
+            next.endpoints.set(root.endpoint, Some(roots));
         }
-        next.check_references()?;
+        next.check_references(update)?;
         cache.prune();
         Ok(next)
     }
 
-    fn check_references(&self) -> Result<(), UpdateError> {
-        for (&endpoint, roots) in &self.endpoints {
-            for policy in [roots.ingress, roots.egress] {
-                if policy != 0 && !self.policies.contains_key(&policy) {
-                    return Err(UpdateError::UnknownPolicy { endpoint, policy });
+    /// Of the endpoints told of now. Where an older one's policy is gone, everything is denied.
+    fn check_references(&self, update: &PolicyUpdate) -> Result<(), UpdateError> {
+        for root in &update.endpoints {
+            for policy in [root.ingress_policy, root.egress_policy] {
+                if policy != 0 && self.policies.get(policy).is_none() {
+                    return Err(UpdateError::UnknownPolicy { endpoint: root.endpoint, policy });
                 }
             }
         }
@@ -111,16 +123,48 @@ impl Snapshot {
 }
 
 fn direction(policy: &link_proto::Policy, cache: &mut RuleCache) -> Result<Direction, UpdateError> {
-    let malformed = |what| UpdateError::Malformed { policy: policy.id, what };
     let classes = policy
         .classes
         .iter()
-        .map(|class| self::class(policy.id, class, cache))
-        .collect::<Result<Vec<_>, _>>()?;
-    if policy.class_of.values().any(|class| *class as usize >= classes.len()) {
-        return Err(malformed("a peer is of a class that is not there"));
+        .map(|class| Ok((class.id, Arc::new(self::class(policy.id, class, cache)?))))
+        .collect::<Result<Overlay<_>, _>>()?;
+    let class_of = policy.class_of.iter().map(|(peer, class)| (*peer, *class)).collect();
+    let direction = Direction { class_of, classes, default_deny_rule: policy.default_deny_rule };
+    direction.check_classes(policy.id, policy.class_of.values())?;
+    Ok(direction)
+}
+
+fn changed(
+    before: &Direction,
+    change: &link_proto::PolicyChange,
+    cache: &mut RuleCache,
+) -> Result<Direction, UpdateError> {
+    let mut after = before.clone();
+    after.default_deny_rule = change.default_deny_rule;
+    for class in &change.classes {
+        after.classes.set(class.id, Some(Arc::new(self::class(change.id, class, cache)?)));
     }
-    Ok(Direction { class_of: policy.class_of.clone(), classes, default_deny_rule: policy.default_deny_rule })
+    for id in &change.removed_classes {
+        after.classes.set(*id, None);
+    }
+    for (peer, class) in &change.class_of {
+        after.class_of.set(*peer, (*class != 0).then_some(*class));
+    }
+    after.check_classes(change.id, change.class_of.values())?;
+    Ok(after)
+}
+
+impl Direction {
+    fn check_classes<'a>(
+        &self,
+        policy: u32,
+        mut classes: impl Iterator<Item = &'a u32>,
+    ) -> Result<(), UpdateError> {
+        if classes.any(|class| *class != 0 && self.classes.get(*class).is_none()) {
+            return Err(UpdateError::Malformed { policy, what: "a peer is of a class that is not there" });
+        }
+        Ok(())
+    }
 }
 
 fn class(policy: u32, class: &link_proto::Class, cache: &mut RuleCache) -> Result<Class, UpdateError> {

@@ -226,7 +226,7 @@ pub(crate) fn snapshot(update: &PolicyUpdate) -> Arc<Snapshot> {
 pub(crate) fn update(egress: Option<Vec<Piece>>, ingress: Option<Vec<Piece>>) -> PolicyUpdate {
     let policy = |id, pieces: &Vec<Piece>| Policy {
         id,
-        classes: vec![Class { pieces: pieces.clone() }],
+        classes: vec![Class { pieces: pieces.clone(), id: 0 }],
         default_deny_rule: DEFAULT_DENY_RULE,
         ..Policy::default()
     };

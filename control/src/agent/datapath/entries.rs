@@ -33,6 +33,11 @@ pub fn class_entries(
     entries
 }
 
+/// The keys of [`class_entries`].
+pub(super) fn class_keys(policy: u32, class: ClassId, content: &Class) -> Vec<PolicyKey> {
+    content.pieces.iter().flat_map(|piece| piece_keys(policy, class, piece)).collect()
+}
+
 fn piece_keys(policy: u32, class: ClassId, piece: &Piece) -> impl Iterator<Item = PolicyKey> {
     lpm_entries(piece).into_iter().map(move |entry| PolicyKey {
         prefix_len: match entry.protocol {
@@ -49,21 +54,23 @@ fn piece_keys(policy: u32, class: ClassId, piece: &Piece) -> impl Iterator<Item 
 
 /// The proxy's form of a policy.
 pub fn link_policy(id: u32, policy: &DirectionPolicy, rules: &mut RuleTable) -> link::Policy {
-    let classes = policy
-        .classes
-        .iter()
-        .map(|class| link::Class {
-            pieces: class.pieces.iter().map(|piece| link_piece(piece, rules)).collect(),
-        })
-        .collect();
     link::Policy {
         id,
-        classes,
+        classes: policy.classes.iter().map(|(id, class)| link_class(*id, class, rules)).collect(),
         class_of: policy.class_of.iter().map(|(identity, class)| (*identity, *class)).collect(),
-        default_deny_rule: match default_deny_text(&policy.default_deny) {
-            Some(text) => rules.id(&format!("default deny ({text})")),
-            None => DEFAULT_DENY,
-        },
+        default_deny_rule: default_deny_rule(policy, rules),
+    }
+}
+
+pub(super) fn link_class(id: ClassId, class: &Class, rules: &mut RuleTable) -> link::Class {
+    link::Class { id, pieces: class.pieces.iter().map(|piece| link_piece(piece, rules)).collect() }
+}
+
+/// The rule to name where nothing matches.
+pub(super) fn default_deny_rule(policy: &DirectionPolicy, rules: &mut RuleTable) -> u32 {
+    match default_deny_text(policy.default_deny.values()) {
+        Some(text) => rules.id(&format!("default deny ({text})")),
+        None => DEFAULT_DENY,
     }
 }
 
@@ -123,12 +130,16 @@ fn link_http(rule: &HttpRule, rules: &mut RuleTable) -> link::HttpRule {
     }
 }
 
+/// So many specs are named; the rest is not worth a longer line.
+const NAMED: usize = 8;
+
 /// The specs that switched default deny on, joined by `, `.
-pub fn default_deny_text(origins: &[Arc<Origin>]) -> Option<String> {
-    if origins.is_empty() {
-        return None;
-    }
-    Some(origins.iter().map(|origin| origin.to_string()).collect::<Vec<_>>().join(", "))
+pub fn default_deny_text<'o>(origins: impl Iterator<Item = &'o Arc<Origin>>) -> Option<String> {
+    let mut origins = origins.peekable();
+    origins.peek()?;
+    let mut names: Vec<String> = origins.by_ref().take(NAMED).map(|origin| origin.to_string()).collect();
+    names.extend(origins.next().map(|_| "and more".to_owned()));
+    Some(names.join(", "))
 }
 
 fn rule_id(rules: &mut RuleTable, origin: &Origin) -> u32 {
@@ -148,7 +159,12 @@ fn protocol_number(protocol: Option<Protocol>) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use policy_engine::model::{DocumentId, DocumentKind};
+    use std::collections::BTreeMap;
+
+    use policy_engine::{
+        compiled::SpecKey,
+        model::{DocumentId, DocumentKind},
+    };
 
     use super::*;
 
@@ -184,7 +200,9 @@ mod tests {
 
     #[test]
     fn default_deny_has_a_rule_of_its_own_in_the_proxy() {
-        let policy = DirectionPolicy { default_deny: vec![origin()], ..DirectionPolicy::default() };
+        let spec = SpecKey { document: origin().document.clone(), number: 0 };
+        let default_deny = BTreeMap::from([(spec, origin())]);
+        let policy = DirectionPolicy { default_deny, ..DirectionPolicy::default() };
         let mut rules = RuleTable::default();
         let message = link_policy(9, &policy, &mut rules);
         let text = "default deny (CiliumNetworkPolicy default/web spec.ingress[0])";

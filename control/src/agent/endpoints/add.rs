@@ -1,6 +1,9 @@
 //! `endpoint add`: device, policy, map entry, and only then the wire goes live.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Instant,
+};
 
 use tektin_abi::maps::EndpointValue;
 use tektin_loader::to_addr;
@@ -10,7 +13,7 @@ use crate::{
     agent::{
         error::AgentError,
         netns::{self, Netns},
-        state::{Desired, Member, State},
+        state::{Change, Member, State},
         veth,
     },
     api,
@@ -143,7 +146,7 @@ impl State {
 
     /// An address of this host stays the host's.
     fn refuse_host_addresses(&self, endpoint: &Endpoint) -> Result<(), AgentError> {
-        match endpoint.addresses().find(|address| self.desired.host.contains(address)) {
+        match endpoint.addresses().find(|address| self.host.contains(address)) {
             Some(address) => Err(AgentError::conflict(format!("address {address} is this host's own"))),
             None => Ok(()),
         }
@@ -162,7 +165,9 @@ impl State {
         // From here on every packet of the device is dropped, until it is in the endpoints map.
         self.datapath.attach_workload(&endpoint.veth)?;
         self.endpoints.insert(endpoint.clone());
-        self.change(self.desired.with_endpoint(endpoint)?).await?;
+        let since = Instant::now();
+        self.change(Change::of_endpoint(endpoint.id, Some(endpoint.member()?))).await?;
+        tracing::info!(endpoint = %endpoint.full_name(), total_us = since.elapsed().as_micros(), "its policy is in force");
         self.admit(endpoint)?;
         let link = self
             .netlink
@@ -202,12 +207,10 @@ impl State {
     }
 }
 
-impl Desired {
-    pub fn with_endpoint(&self, endpoint: &Endpoint) -> Result<Self, AgentError> {
-        let mut next = self.clone();
-        let member = Member { key: endpoint.key()?, addresses: endpoint.addresses().collect() };
-        next.endpoints.insert(endpoint.id, member);
-        Ok(next)
+impl Endpoint {
+    /// As policy sees it.
+    pub fn member(&self) -> Result<Member, AgentError> {
+        Ok(Member { key: self.key()?, addresses: self.addresses().collect() })
     }
 }
 

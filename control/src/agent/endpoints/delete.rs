@@ -4,7 +4,7 @@ use super::Endpoint;
 use crate::agent::{
     error::AgentError,
     leftovers,
-    state::{Desired, State},
+    state::{Change, State},
     veth,
 };
 
@@ -44,12 +44,9 @@ impl State {
         let closed = self.handover.close(endpoint.id);
         note("cannot stop handing packets over to it", closed.map_err(AgentError::from));
         self.endpoints.remove(endpoint.id);
-        if self.desired.endpoints.contains_key(&endpoint.id) {
-            let next = self.desired.without_endpoint(endpoint.id);
-            let changed = self.change(next).await;
+        if self.members.contains_key(&endpoint.id) {
+            let changed = self.change(Change::of_endpoint(endpoint.id, None)).await;
             note("cannot take its policy out of force", changed.map(drop));
-            // The next change does without it, whatever became of this one.
-            self.desired.endpoints.remove(&endpoint.id);
         }
         // Its device before its programs: never one without the other.
         note("cannot remove its device or routes", self.unplug(endpoint, has_device).await);
@@ -76,13 +73,5 @@ impl State {
             veth::unroute(&self.netlink, link.index, &endpoint.workload(), self.node).await?;
         }
         Ok(())
-    }
-}
-
-impl Desired {
-    pub fn without_endpoint(&self, id: u32) -> Self {
-        let mut next = self.clone();
-        next.endpoints.remove(&id);
-        next
     }
 }

@@ -73,7 +73,7 @@ pub async fn delete_of(
 
 pub async fn identities(State(agent): State<Arc<Agent>>) -> Json<Vec<api::Identity>> {
     let state = agent.state.lock().await;
-    Json(state.table.iter().map(|identity| state.show_identity(identity)).collect())
+    Json(state.engine.identities().iter().map(|identity| state.show_identity(identity)).collect())
 }
 
 pub async fn identity(
@@ -82,7 +82,7 @@ pub async fn identity(
 ) -> Answer<Json<api::Identity>> {
     let state = agent.state.lock().await;
     let number: u32 = id.parse().map_err(|_| AgentError::Invalid(format!("{id:?} is no identity number")))?;
-    match state.table.identity(number) {
+    match state.engine.identities().identity(number) {
         Some(identity) => Ok(Json(state.show_identity(identity))),
         None => Err(AgentError::NotFound(format!("there is no identity {number}"))),
     }
@@ -102,7 +102,11 @@ pub async fn ipcache(State(agent): State<Arc<Agent>>) -> Json<Vec<api::IpcacheEn
 
 impl Known {
     pub fn labels_of(&self, identity: u32) -> Vec<String> {
-        self.table.identity(identity).map(|identity| label_texts(&identity.labels)).unwrap_or_default()
+        self.engine
+            .identities()
+            .identity(identity)
+            .map(|identity| label_texts(&identity.labels))
+            .unwrap_or_default()
     }
 
     pub fn show(&self, endpoint: &Endpoint) -> api::Endpoint {
@@ -114,9 +118,10 @@ impl Known {
                 api::Enforcement::Open
             }
         };
-        let subject = self.table.identity(identity);
-        let documents = self.desired.documents.iter().filter(|document| {
-            subject.is_some_and(|subject| document.specs.iter().any(|spec| spec.subject.matches(subject)))
+        let subject = self.engine.identities().identity(identity);
+        let documents = subject.into_iter().flat_map(|subject| {
+            let selects = |spec: &policy_engine::model::Spec| spec.subject.matches(subject);
+            self.engine.policies().selecting(subject).filter(move |d| d.specs.iter().any(selects))
         });
         let policy = api::EndpointPolicy {
             documents: documents.map(|document| document.id.to_string()).collect(),

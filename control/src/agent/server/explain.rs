@@ -94,9 +94,10 @@ impl Known {
                     .or_else(|| entity(asked))
             }
         };
-        let identity = number.and_then(|number| self.table.identity(number)).cloned().ok_or_else(|| {
-            AgentError::NotFound(format!("{asked:?} is no endpoint, address, prefix or entity"))
-        })?;
+        let identity =
+            number.and_then(|number| self.engine.identities().identity(number)).cloned().ok_or_else(
+                || AgentError::NotFound(format!("{asked:?} is no endpoint, address, prefix or entity")),
+            )?;
         Ok(End { name: asked.to_owned(), identity, is_endpoint })
     }
 
@@ -151,7 +152,7 @@ impl Known {
             protocol: port.protocol,
             port: port.number,
         };
-        let explained = explain_flow(&self.desired.documents, &flow, request);
+        let explained = explain_flow(self.engine.policies(), &flow, request);
         let (action, rule) = match (&explained.decision, &explained.request) {
             (_, Some(RequestDecision::Allowed(origin))) => (Action::Allow, origin.to_string()),
             (Decision::Rule(L4Verdict::Redirect { rule, .. }), Some(RequestDecision::Denied)) => {
@@ -159,7 +160,8 @@ impl Known {
             }
             (Decision::NotEnforced, _) => (Action::None, "no policy".to_owned()),
             (Decision::DefaultDeny(specs), _) => {
-                let specs = default_deny_text(specs).map(|specs| format!(" ({specs})")).unwrap_or_default();
+                let specs =
+                    default_deny_text(specs.iter()).map(|specs| format!(" ({specs})")).unwrap_or_default();
                 (Action::Deny, format!("default deny{specs}"))
             }
             (Decision::Rule(L4Verdict::Deny { rule }), _) => (Action::Deny, rule.to_string()),

@@ -36,11 +36,11 @@ pub async fn status(State(agent): State<Arc<Agent>>) -> Answer<Json<api::Status>
         proxy,
         policy: api::PolicyStatus {
             revision: state.enforcement.revision(),
-            documents: state.desired.documents.len(),
+            documents: state.engine.policies().len(),
             files: files(&state),
         },
         endpoints: state.endpoints.len(),
-        identities: state.table.len(),
+        identities: state.engine.identities().len(),
         flows: agent.flows.status(),
         counters,
     }))
@@ -115,7 +115,7 @@ fn programs(state: &Known) -> Answer<Vec<api::Program>> {
 }
 
 fn files(state: &Known) -> Vec<api::PolicyFile> {
-    let files = state.policies.files.iter();
+    let files = state.policies.files().iter();
     files
         .map(|(path, file)| api::PolicyFile {
             path: path.display().to_string(),
@@ -156,7 +156,7 @@ fn problems(agent: &Agent, state: &Known, proxy: &api::ProxyHealth, maps: &[api:
             problems.push(format!("endpoint {}: {reason}", endpoint.full_name()));
         }
     }
-    for (path, file) in &state.policies.files {
+    for (path, file) in state.policies.files() {
         if let Some(error) = &file.error {
             let kept =
                 if file.documents.is_empty() { "it has no effect" } else { "its last good content holds" };

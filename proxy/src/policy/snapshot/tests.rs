@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     link_proto::{
         Action, Class as ClassMessage, EndpointRoot, HeaderMatch, HttpRule, Mismatch, Piece as PieceMessage,
-        Policy,
+        Policy, PolicyChange,
     },
     policy::Judging,
 };
@@ -23,7 +23,7 @@ fn piece(protocol: u32, ports: (u32, u32), action: Action, rule: u32) -> PieceMe
 fn policy(id: u32, classes: Vec<Vec<PieceMessage>>) -> Policy {
     Policy {
         id,
-        classes: classes.into_iter().map(|pieces| ClassMessage { pieces }).collect(),
+        classes: (0..).zip(classes).map(|(id, pieces)| ClassMessage { id, pieces }).collect(),
         default_deny_rule: 9,
         ..Policy::default()
     }
@@ -100,10 +100,37 @@ fn deltas_add_replace_and_remove() {
     };
     let second = apply(&first, &delta).unwrap();
     assert_eq!((second.revision(), at_ingress(&second, 300, 80)), (2, (Action::Allow, 3)));
-    assert_eq!(second.policies.len(), 2);
+    assert!(second.policies.get(1).is_none() && second.policies.get(2).is_some());
     let gone = PolicyUpdate { revision: 3, removed_endpoints: vec![1], ..PolicyUpdate::default() };
     assert_eq!(at_ingress(&apply(&second, &gone).unwrap(), 300, 80), (Action::Deny, 0));
     assert_eq!(at_ingress(&first, 300, 80), (Action::Allow, 1), "the old one is as it was");
+}
+
+#[test]
+fn a_change_of_a_policy_leaves_the_rest_of_it() {
+    let all_ports = |action, rule| vec![piece(6, (0, 65535), action, rule)];
+    let mut policy = policy(1, vec![Vec::new(), all_ports(Action::Allow, 4), all_ports(Action::Deny, 5)]);
+    policy.class_of.extend([(300, 1), (301, 2), (302, 2)]);
+    let first = apply(&Snapshot::default(), &full(vec![policy], vec![ingress(1, 1)])).unwrap();
+    let change = PolicyChange {
+        id: 1,
+        classes: vec![ClassMessage { id: 7, pieces: all_ports(Action::Allow, 6) }],
+        removed_classes: vec![1],
+        class_of: [(300, 7), (301, 0), (303, 2)].into(),
+        default_deny_rule: 8,
+    };
+    let delta = |change| PolicyUpdate { revision: 2, changes: vec![change], ..PolicyUpdate::default() };
+    let second = apply(&first, &delta(change.clone())).unwrap();
+    let judged = [300, 301, 302, 303, 304].map(|peer| at_ingress(&second, peer, 80));
+    let (new, old, nobody) = ((Action::Allow, 6), (Action::Deny, 5), (Action::Deny, 8));
+    assert_eq!(judged, [new, nobody, old, old, nobody]);
+    assert_eq!(at_ingress(&first, 300, 80), (Action::Allow, 4), "the old one is as it was");
+
+    let unknown = PolicyChange { id: 2, ..change.clone() };
+    let classless = PolicyChange { class_of: [(300, 9)].into(), ..change };
+    for bad in [unknown, classless] {
+        assert!(apply(&first, &delta(bad.clone())).is_err(), "{bad:?}");
+    }
 }
 
 #[test]
@@ -152,7 +179,7 @@ fn equal_rule_sets_are_compiled_once() {
     let mut cache = RuleCache::default();
     let update = full(vec![policy(1, vec![vec![redirect()]]), policy(2, vec![vec![redirect()]])], Vec::new());
     let snapshot = Snapshot::default().apply(&update, &mut cache).unwrap();
-    let rules = |id: u32| match &snapshot.policies[&id].classes[0].tcp[0].verdict {
+    let rules = |id: u32| match &snapshot.policies.get(id).unwrap().classes.get(0).unwrap().tcp[0].verdict {
         PieceVerdict::Redirect { http, .. } => Arc::clone(http),
         _ => panic!("no redirect"),
     };

@@ -1,0 +1,180 @@
+//! When to read which file: as soon as the kernel says that it was closed or renamed, and no sooner.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::{
+        fd::{AsFd as _, AsRawFd, RawFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time,
+};
+
+use super::{is_policy_file, list, read_and_apply};
+use crate::agent::Agent;
+
+/// How soon a file that somebody is still writing is looked at again; its end is an event as well.
+const BEING_WRITTEN: Duration = Duration::from_millis(300);
+/// What has gone is gone if it is so after this time: tools replace a file by renaming it away first.
+const REPLACED: Duration = Duration::from_millis(1);
+/// A directory that cannot be watched is looked at so often.
+const UNWATCHED: Duration = Duration::from_secs(1);
+/// The directory is looked at so often even if nothing is heard: it may have been replaced.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Follows the directory until the agent ends.
+pub async fn watch(agent: Arc<Agent>) {
+    let directory = agent.config.policy_dir.clone();
+    let mut known = BTreeMap::new();
+    let mut being_written = BTreeSet::new();
+    let mut watcher = None;
+    let mut told = false;
+    loop {
+        if watcher.is_none() {
+            watcher = match Watcher::new(&directory) {
+                Ok(watcher) => Some(watcher),
+                Err(error) if !told => {
+                    tracing::warn!(directory = %directory.display(), %error, "cannot be watched");
+                    None
+                }
+                Err(_) => None,
+            };
+            told = watcher.is_none();
+            // From here on each change is heard; what was before is seen.
+            let changed = changed_since(&directory, &mut known);
+            being_written = read_and_apply(&agent, changed).await;
+        }
+        let wait = if being_written.is_empty() { HEARTBEAT } else { BEING_WRITTEN };
+        let heard = match &mut watcher {
+            Some(watcher) => time::timeout(wait, watcher.next()).await,
+            None => {
+                time::sleep(UNWATCHED).await;
+                Ok(Heard::Lost)
+            }
+        };
+        let mut paths = std::mem::take(&mut being_written);
+        match heard {
+            Ok(Heard::Files(files)) => paths.extend(files.into_iter().map(|name| directory.join(name))),
+            Ok(Heard::Lost) => watcher = None,
+            Err(_) if !paths.is_empty() => {}
+            Err(_) => {
+                // Somebody may have put another directory in its place, unheard.
+                if watcher.as_ref().is_some_and(|watcher| !watcher.is_of(&directory)) {
+                    watcher = None;
+                }
+                paths.extend(changed_since(&directory, &mut known));
+            }
+        }
+        paths.retain(|path| is_policy_file(path));
+        if paths.is_empty() {
+            continue;
+        }
+        if paths.iter().any(|path| !path.exists()) {
+            time::sleep(REPLACED).await;
+        }
+        being_written = read_and_apply(&agent, paths).await;
+    }
+}
+
+/// What tells a file's content from another one's without reading it.
+type Stamp = (u64, u64, i64, i64, u64);
+
+/// Files whose stamp is another than it was, or that came or went.
+fn changed_since(directory: &Path, known: &mut BTreeMap<PathBuf, Stamp>) -> BTreeSet<PathBuf> {
+    // One that is not there says nothing about its files: they stay in force.
+    let Ok(paths) = list(directory) else { return BTreeSet::new() };
+    let stamp = |path: PathBuf| {
+        let found = fs::metadata(&path).ok()?;
+        let stamp = (found.dev(), found.ino(), found.ctime(), found.ctime_nsec(), found.len());
+        Some((path, stamp))
+    };
+    let now: BTreeMap<PathBuf, Stamp> = paths.into_iter().filter_map(stamp).collect();
+    let all: BTreeSet<&PathBuf> = known.keys().chain(now.keys()).collect();
+    let changed = all.into_iter().filter(|path| known.get(*path) != now.get(*path)).cloned().collect();
+    *known = now;
+    changed
+}
+
+enum Heard {
+    /// Names of files that something has happened to.
+    Files(BTreeSet<PathBuf>),
+    /// Some events did not reach us, or the directory is gone.
+    Lost,
+}
+
+struct Watcher {
+    inotify: AsyncFd<Descriptor>,
+    directory: (u64, u64),
+}
+
+struct Descriptor(Inotify);
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Watcher {
+    fn new(directory: &Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        // A link to a file is made, not written; what is created to be written is being written then.
+        let events = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_ONLYDIR;
+        inotify.add_watch(directory, events)?;
+        let found = fs::metadata(directory)?;
+        // SAFETY: the descriptor is the instance's own and is closed only with it.
+        let inotify = unsafe { AsyncFd::register_with_interest(Descriptor(inotify), Interest::READABLE) }?;
+        Ok(Self { inotify, directory: (found.dev(), found.ino()) })
+    }
+
+    /// Whether the directory of that name is still the one that is watched.
+    fn is_of(&self, directory: &Path) -> bool {
+        fs::metadata(directory).is_ok_and(|found| (found.dev(), found.ino()) == self.directory)
+    }
+
+    async fn next(&mut self) -> Heard {
+        let lost = AddWatchFlags::IN_Q_OVERFLOW
+            | AddWatchFlags::IN_IGNORED
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_UNMOUNT;
+        loop {
+            let Ok(mut ready) = self.inotify.readable().await else { return Heard::Lost };
+            let events = match ready.get_inner().0.read_events() {
+                Ok(events) => events,
+                Err(Errno::EAGAIN) => {
+                    ready.clear_ready();
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "events of the policy directory");
+                    return Heard::Lost;
+                }
+            };
+            if events.iter().any(|event| event.mask.intersects(lost)) {
+                return Heard::Lost;
+            }
+            return Heard::Files(
+                events.into_iter().filter_map(|event| event.name).map(PathBuf::from).collect(),
+            );
+        }
+    }
+}
