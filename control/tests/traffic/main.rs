@@ -9,6 +9,7 @@ mod clean;
 mod endpoints;
 mod exit_codes;
 mod failures;
+mod flips;
 mod h2spec;
 mod hostile_node;
 mod http;

@@ -31,7 +31,11 @@ pub(crate) struct Run<'a> {
 /// Decides about the packet in `area`, whose addresses may be believed.
 #[inline(always)]
 pub(crate) fn decide(run: &Run<'_>, area: &mut Scratch) -> Action {
-    let Some(config) = CONFIG.get(0) else { return Action::drop(DropReason(drop::MAP_FULL)) };
+    let Some(config) = CONFIG.get_ptr(0) else { return Action::drop(DropReason(drop::MAP_FULL)) };
+    // Read once, before anything is judged: with a revision that came later, an entry would say for good
+    // what the policy before it said.
+    // SAFETY: the value lives as long as the map, and every bit pattern is a valid one.
+    let config = &unsafe { core::ptr::read_volatile(config) };
     if let Err(reason) = fragments::resolve(&mut area.packet, run.now) {
         return Action::drop(reason);
     }
