@@ -6,7 +6,7 @@ SECONDS ?= 6
 .PHONY: help build demo test bench fuzz lint fmt clean
 
 help:            ## this text
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build:           ## compile everything (target/debug/tektin)
 	./bootstrap.sh build
@@ -25,6 +25,13 @@ bench:           ## against nothing, Envoy, HAProxy, nginx (root; ROUNDS=5 SECON
 	./bootstrap.sh bench
 	$(CARGO) build --release
 	python3 loadtests/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick)
+	$(MAKE) bench-scale
+
+bench-scale:     ## 10,000 rules, 50,000 identities; policy file to enforcement (root; or QUICK=1)
+	./bootstrap.sh bench
+	$(CARGO) build --release -p tektin
+	$(CARGO) build --release -p policy-engine --example scale
+	python3 loadtests/scale.py $(if $(QUICK),--quick)
 
 fuzz:            ## every parser against hostile bytes (SECONDS=60 a target, TARGET=one, SANITIZER=address, MINIMISE=1)
 	./bootstrap.sh fuzz

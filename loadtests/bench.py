@@ -20,6 +20,7 @@ from lab.probe import WrongAnswer
 from load import LoadFailed
 from peers import Peer, direct, envoy, haproxy, nginx, tektin, tektin_l4, tektin_l7
 from report import document
+from report import scale as sections
 from samples import Failure
 from settings import Settings
 
@@ -101,8 +102,7 @@ def bench(stack: ExitStack, wanted: Settings) -> None:
         except WrongAnswer as failure:
             failures.append(Failure(wanted.rounds - 1, "afterwards", peer.name, str(failure)))
     text = document.write(wanted, peers, samples, bodies, memory, failures, background)
-    wanted.results.parent.mkdir(parents=True, exist_ok=True)
-    wanted.results.write_text(text)
+    sections.keep_scale(wanted.results, text)
     print(f"\n{text}\nwritten to {wanted.results}")
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import settings
@@ -48,6 +48,8 @@ class TektinLab:
     tektin: Path
     socket: Path
     agent: Daemon
+    node: Place
+    group: Path | None
 
     def ask(self, *argv: str) -> dict:
         return json.loads(run(str(self.tektin), "--socket", str(self.socket), "--output", "json", *argv))
@@ -75,13 +77,15 @@ class TektinLab:
         probe.expect(self.client, "000", f"http://{self.address}:{backend.CLOSED}/", "-m", "1")
 
 
-def build(stack: ExitStack, dir: Path, id: str, wanted: settings.Settings) -> TektinLab:
+def build(stack: ExitStack, dir: Path, id: str, wanted: settings.Settings, fill=lambda policies: None) -> TektinLab:
+    """`fill` may put files into the watched directory before the agent starts."""
     group = place.group(stack, f"{id}-tektin")
     client = place.make(stack, f"{id}-tclient", group, wanted.load_cpus)
     node = place.make(stack, f"{id}-tnode", group, wanted.node_cpus)
     server = place.make(stack, f"{id}-tserver", group, wanted.node_cpus)
     for name in ("policies", "run", "tektin-state"):
         (dir / name).mkdir()
+    fill(dir / "policies")
     places = [
         "--state-dir", str(dir / "tektin-state"), "--run-dir", str(dir / "run"),
         "--pin-dir", f"/sys/fs/bpf/{id}", "--policy-dir", str(dir / "policies"),
@@ -92,8 +96,8 @@ def build(stack: ExitStack, dir: Path, id: str, wanted: settings.Settings) -> Te
     if group:
         argv += ["--cgroup-root", str(group)]
     agent = Daemon(stack, node, dir / "agent.log", *argv, more_logs=(dir / "run" / "proxy.log",))
-    lab = TektinLab(client, "", wanted.tektin, dir / "run" / "agent.sock", agent)
-    agent.wait_until(lambda: proxy_is_up(lab), "its proxy", seconds=30)
+    lab = TektinLab(client, "", wanted.tektin, dir / "run" / "agent.sock", agent, node, group)
+    agent.wait_until(lambda: proxy_is_up(lab), "its proxy", seconds=120)
     for name, where in (("client", client), ("server", server)):
         lab.ask("endpoint", "add", name, "--netns", where.namespace, "--label", f"app={name}")
     policy = dir / "policy.json"
@@ -101,7 +105,7 @@ def build(stack: ExitStack, dir: Path, id: str, wanted: settings.Settings) -> Te
     lab.ask("policy", "apply", str(policy))
     backend.start(stack, server, dir / "tektin-backend", wanted)
     address = lab.ask("endpoint", "get", "server")["ipv4"]
-    return TektinLab(client, address, wanted.tektin, lab.socket, agent)
+    return replace(lab, address=address)
 
 
 def proxy_is_up(lab: TektinLab) -> bool:
