@@ -80,7 +80,7 @@ fn peer(group: u32) -> String {
 fn document(name: &str, app: &str, rules: std::ops::Range<u32>, groups: u32) -> Arc<Document> {
     let rule = |number: u32| {
         let group = number % groups;
-        let from = if group % PREFIX_EVERY == 0 {
+        let from = if group.is_multiple_of(PREFIX_EVERY) {
             let nets: Vec<String> = (0..PEERS).map(|member| prefix(group * PEERS + member)).collect();
             format!("fromCIDR: [{}]", nets.join(", "))
         } else {
@@ -106,7 +106,7 @@ fn prefix(number: u32) -> String {
 
 fn identity(number: u32) -> Identity {
     let group = number / PEERS;
-    if group % PREFIX_EVERY == 0 {
+    if group.is_multiple_of(PREFIX_EVERY) {
         Identity::for_prefix((1 << 24) + number, prefix(number).parse().unwrap(), BTreeSet::new())
     } else {
         workload(1000 + number, &peer(group))
@@ -136,7 +136,9 @@ fn measure(shape: &str, rules: u32, identities: u32) -> String {
         }
         engine.take_changes().len()
     };
-    all.iter().for_each(|document| drop(put(&mut engine, None, Some(document))));
+    all.iter().for_each(|document| {
+        put(&mut engine, None, Some(document));
+    });
 
     let before = ALLOCATED.load(Ordering::Relaxed);
     let start = Instant::now();
@@ -166,12 +168,16 @@ fn measure(shape: &str, rules: u32, identities: u32) -> String {
     // One rule more at the end of a document, as in a file that somebody has edited.
     let at = |n: usize| (n as u32 * 7) % documents;
     let longer: Vec<Arc<Document>> = (0..REPETITIONS)
-        .map(|n| at(n))
+        .map(at)
         .map(|n| document(&format!("p{n:05}"), &app(n), n * RULES..(n + 1) * RULES + 1, groups))
         .collect();
     let rule = one(
-        &mut |engine, n| drop(put(engine, Some(&all[at(n) as usize]), Some(&longer[n]))),
-        &mut |engine, n| drop(put(engine, Some(&longer[n]), Some(&all[at(n) as usize]))),
+        &mut |engine, n| {
+            put(engine, Some(&all[at(n) as usize]), Some(&longer[n]));
+        },
+        &mut |engine, n| {
+            put(engine, Some(&longer[n]), Some(&all[at(n) as usize]));
+        },
     );
     let number = |n: usize| 200_000 + n as u32;
     let peer_of = |n: usize| (n as u32 * 13) % groups.max(1);

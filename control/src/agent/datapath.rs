@@ -237,9 +237,8 @@ impl Enforcement {
                 Step::Replace { id, policy, .. } => Removal::policy(*id, policy).carry_out(&self.maps),
                 Step::Patch { id, policy, patch, .. } => {
                     let moved = if number == written.step { written.moved } else { patch.moved.len() };
-                    let back = patch.moved.iter().take(moved);
-                    back.map(|(identity, (before, _))| self.set_class(*id, *identity, *before))
-                        .collect::<Result<(), MapError>>()
+                    let mut back = patch.moved.iter().take(moved);
+                    back.try_for_each(|(identity, (before, _))| self.set_class(*id, *identity, *before))
                         .and_then(|()| Removal::made(*id, policy, patch).carry_out(&self.maps))
                 }
             };
