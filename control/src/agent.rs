@@ -213,7 +213,8 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     let agent = Arc::new(Agent {
         started: Timestamp::now(),
         supervisor: Mutex::new(config.supervise_proxy.then(|| {
-            let command = ProxyCommand::own_binary(config.pin_dir.clone(), config.run_dir.clone());
+            let limits = config.proxy_limits.clone();
+            let command = ProxyCommand::own_binary(config.pin_dir.clone(), config.run_dir.clone(), limits);
             Supervisor::start(command, link.clone())
         })),
         flows: flows.clone(),

@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
+use tektin_proxy::Setting;
 
 /// Where clients look for the agent's socket when nothing else is said.
 pub const DEFAULT_RUN_DIR: &str = "/run/tektin";
@@ -75,6 +76,14 @@ pub struct AgentArgs {
     /// How long a proxy that a new one has replaced may go on with its open connections [default: 60]
     #[arg(long, env = "TEKTIN_PROXY_DRAIN_SECONDS", value_name = "SECONDS")]
     pub proxy_drain_seconds: Option<u32>,
+    /// A limit of the proxies that are started from now on, as in `tektin proxy --help`; repeatable
+    #[arg(
+        long = "proxy-limit",
+        env = "TEKTIN_PROXY_LIMIT",
+        value_name = "NAME=VALUE",
+        value_delimiter = ','
+    )]
+    pub proxy_limits: Vec<Setting>,
     /// Form of the log on standard error [default: text]
     #[arg(long, env = "TEKTIN_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -130,6 +139,7 @@ pub struct AgentConfig {
     pub cgroup_root: Option<PathBuf>,
     pub supervise_proxy: bool,
     pub proxy_drain: Duration,
+    pub proxy_limits: Vec<Setting>,
     pub log_format: LogFormat,
 }
 
@@ -149,6 +159,7 @@ struct File {
     cgroup_root: Option<PathBuf>,
     no_proxy_supervision: Option<bool>,
     proxy_drain_seconds: Option<u32>,
+    proxy_limit: Option<Vec<String>>,
     log_format: Option<LogFormat>,
 }
 
@@ -160,6 +171,8 @@ pub enum ConfigError {
     Parse { path: String, reason: String },
     #[error("{flag} {value}: {reason}")]
     Value { flag: &'static str, value: String, reason: &'static str },
+    #[error("proxy-limit {text}: {source}")]
+    Limit { text: String, source: tektin_proxy::options::SettingError },
 }
 
 impl AgentArgs {
@@ -177,6 +190,12 @@ impl AgentArgs {
         refuse_unusable_pool("--pool4", &pool4, pool4.prefix_len(), 30, unusable4(pool4.addr()))?;
         refuse_unusable_pool("--pool6", &pool6, pool6.prefix_len(), 126, unusable6(pool6.addr()))?;
         let devices = if self.devices.is_empty() { file.device.unwrap_or_default() } else { self.devices };
+        let proxy_limits = if self.proxy_limits.is_empty() {
+            let limits = file.proxy_limit.unwrap_or_default();
+            limits.into_iter().map(limit).collect::<Result<_, _>>()?
+        } else {
+            self.proxy_limits
+        };
         Ok(AgentConfig {
             state_dir: path(self.state_dir, file.state_dir, DEFAULT_STATE_DIR),
             run_dir: path(self.run_dir, file.run_dir, DEFAULT_RUN_DIR),
@@ -195,6 +214,7 @@ impl AgentArgs {
                     .unwrap_or(DEFAULT_PROXY_DRAIN_SECONDS)
                     .into(),
             ),
+            proxy_limits,
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
         })
     }
@@ -222,6 +242,10 @@ impl AgentConfig {
     pub fn proxy_socket(&self) -> PathBuf {
         self.run_dir.join(PROXY_SOCKET)
     }
+}
+
+fn limit(text: String) -> Result<Setting, ConfigError> {
+    text.parse().map_err(|source| ConfigError::Limit { text, source })
 }
 
 fn parsed<T: std::str::FromStr>(default: &str) -> T
@@ -345,6 +369,21 @@ mod tests {
         ] {
             assert!(parse(&arguments).resolve().is_err(), "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn limits_of_the_proxy_come_from_the_flag_or_the_file() {
+        let good = file("proxy-limit = [\"head-time=5s\", \"streams=9\"]\n");
+        let path = good.path().to_str().unwrap();
+        let shown = |config: AgentConfig| {
+            config.proxy_limits.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(parse(&["--config", path]).resolve().unwrap()), "head-time=5s streams=9");
+        let flags = ["--config", path, "--proxy-limit", "idle-time=1m,buffered=2m"];
+        assert_eq!(shown(parse(&flags).resolve().unwrap()), "idle-time=1m buffered=2m");
+        let bad = file("proxy-limit = [\"head-time=5\"]\n");
+        let error = parse(&["--config", bad.path().to_str().unwrap()]).resolve().unwrap_err();
+        assert!(error.to_string().contains("head-time takes a time"), "{error}");
     }
 
     #[test]

@@ -43,18 +43,19 @@ pub struct ProxyCommand {
     pub program: PathBuf,
     pub pin_dir: PathBuf,
     pub run_dir: PathBuf,
+    pub limits: Vec<tektin_proxy::Setting>,
 }
 
 impl ProxyCommand {
     /// This binary as a proxy.
     #[must_use]
-    pub fn own_binary(pin_dir: PathBuf, run_dir: PathBuf) -> Self {
+    pub fn own_binary(pin_dir: PathBuf, run_dir: PathBuf, limits: Vec<tektin_proxy::Setting>) -> Self {
         let program = std::env::current_exe()
             .ok()
             .filter(|path| path.exists())
             // The file was replaced or removed: the kernel still has the one that runs.
             .unwrap_or_else(|| "/proc/self/exe".into());
-        Self { program, pin_dir, run_dir }
+        Self { program, pin_dir, run_dir, limits }
     }
 
     /// What is installed now where this command's binary was: another one after an upgrade.

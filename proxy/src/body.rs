@@ -120,6 +120,8 @@ pub enum BodyError {
     Http(#[from] hyper::Error),
     #[error("the server sends nothing any more")]
     Idle,
+    #[error("request body stalled")]
+    Stalled,
 }
 
 impl ResponseBody {

@@ -10,7 +10,11 @@
 //! The last four happen once a request, in `http1.rs` and `http2.rs`: an upstream connects and
 //! sends only with a `Permit`, and only `Request::judge` makes one.
 
-use std::{net::IpAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use socket2::SockRef;
 use tokio::{
@@ -19,11 +23,11 @@ use tokio::{
 };
 
 use crate::{
-    capture::{Accepted, SteeringTable},
+    capture::{Accepted, Flow, SteeringTable},
     detect::{DetectError, Detected, Protocol},
     http1, http2,
     record::Recording,
-    worker::Worker,
+    worker::{Full, Seat, Worker},
 };
 
 /// Serves one connection to its end. Never fails: what goes wrong is in its records.
@@ -37,9 +41,12 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
         }
     };
     let flow = captured.flow;
-    let Some(_open) = Open::new(&worker, flow.peer.0.ip()) else {
-        Recording::start(&worker, &flow).refused("too many connections of one client");
-        return reset(captured.stream);
+    let open = match Open::new(&worker, &flow) {
+        Ok(open) => open,
+        Err(full) => {
+            Recording::start(&worker, &flow).refused(full);
+            return reset(captured.stream);
+        }
     };
 
     let detected = tokio::select! {
@@ -56,15 +63,30 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
 
     match protocol {
         Protocol::Http1 => http1::serve(captured.stream, read, flow, worker).await,
-        // Boxed: it is several times as large as what the others need.
-        Protocol::Http2 => Box::pin(http2::serve(captured.stream, read, flow, worker)).await,
+        Protocol::Http2 => match worker.clients.takes_http2(&open.seat, &worker.limits) {
+            Ok(()) => {
+                // Boxed: it is several times as large as what the others need.
+                let share = Arc::clone(&open.seat.share);
+                Box::pin(http2::serve(captured.stream, read, flow, worker, share)).await;
+            }
+            Err(full) => {
+                Recording::start(&worker, &flow).refused(full);
+                reset(captured.stream);
+            }
+        },
     }
 }
 
 /// Ends the connection at once, with RST.
 pub(crate) fn reset(stream: TcpStream) {
-    // Zero linger makes close() send RST; if it cannot be set the close is only less abrupt.
-    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    reset_at_close(&stream);
+}
+
+/// Closing the socket will send RST and forget what the peer has not taken: a peer that reads
+/// nothing would keep it in the kernel's memory for many minutes more.
+pub(crate) fn reset_at_close(stream: &TcpStream) {
+    // Zero linger does it; if it cannot be set the close is only less abrupt.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Ends the connection so that the client can read the last answer: a socket that closes with
@@ -88,21 +110,23 @@ pub(crate) async fn linger(mut stream: TcpStream, time: Duration) {
 }
 
 /// Counts a connection while it lives.
-struct Open(Rc<Worker>, IpAddr);
+struct Open {
+    worker: Rc<Worker>,
+    seat: Seat,
+}
 
 impl Open {
-    /// `None`: this client has too many.
-    fn new(worker: &Rc<Worker>, client: IpAddr) -> Option<Self> {
-        worker.clients.enter(client, worker.limits.connections_per_source)?;
+    fn new(worker: &Rc<Worker>, flow: &Flow) -> Result<Self, Full> {
+        let seat = worker.clients.enter(flow, &worker.limits)?;
         worker.counters.connections_total.fetch_add(1, Relaxed);
         worker.counters.connections_open.fetch_add(1, Relaxed);
-        Some(Self(Rc::clone(worker), client))
+        Ok(Self { worker: Rc::clone(worker), seat })
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.counters.connections_open.fetch_sub(1, Relaxed);
-        self.0.clients.leave(self.1);
+        self.worker.counters.connections_open.fetch_sub(1, Relaxed);
+        self.worker.clients.leave(&self.seat);
     }
 }

@@ -43,6 +43,13 @@ impl Session {
     fn gives_last_answers(&self) -> bool {
         self.stage.get() != Stage::Serving
     }
+
+    /// The record of a connection that a limit ends outside of a request.
+    fn ended_by(&self, limit: &str) {
+        let mut recording = Recording::start(&self.worker, &self.flow);
+        recording.protocol("HTTP/1.1");
+        recording.refused(limit);
+    }
 }
 
 /// What becomes of a connection after an exchange.
@@ -57,8 +64,8 @@ enum Ended {
     Linger,
     /// At once.
     Cut,
-    /// With RST: no policy allows it any more. What is in flight goes as well.
-    Denied,
+    /// With RST: no policy allows it any more, or its client takes nothing. What is in flight goes too.
+    Reset,
     /// As HTTP.
     Switched(Tunnel),
 }
@@ -81,7 +88,7 @@ pub(crate) async fn serve(stream: TcpStream, read: Vec<u8>, flow: Flow, worker: 
                         return record_cut(&session.worker, &flow);
                     }
                     if denied_now(&session.worker, &flow).is_some() {
-                        break Ended::Denied;
+                        break Ended::Reset;
                     }
                 }
             }
@@ -89,7 +96,7 @@ pub(crate) async fn serve(stream: TcpStream, read: Vec<u8>, flow: Flow, worker: 
     };
     match ended {
         Ended::Cut => {}
-        Ended::Denied => reset(client.stream),
+        Ended::Reset => reset(client.stream),
         Ended::Linger => linger(client.stream, session.worker.limits.linger_time).await,
         Ended::Switched(tunnel) => {
             Box::pin(tunnel.run(client.stream, client.held, &flow, &session.worker)).await;
@@ -116,8 +123,12 @@ async fn requests(client: &mut Client, session: &Session) -> Ended {
                 drop(recording);
                 return match client.answer(&answer, true, false, session).await {
                     Ok(()) => Ended::Linger,
-                    Err(_) => Ended::Cut,
+                    Err(error) => exchange::not_taken(&error, session),
                 };
+            }
+            Arrival::Idle => {
+                session.ended_by("idle for too long");
+                return Ended::Linger;
             }
             Arrival::Silence if client.ended => return Ended::Cut,
             Arrival::Silence => return Ended::Linger,

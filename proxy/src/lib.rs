@@ -25,7 +25,7 @@ pub mod upstream;
 mod verdict;
 pub mod worker;
 
-pub use options::{Limits, ProxyOptions};
+pub use options::{Limits, ProxyOptions, Setting, settings};
 pub use process::run;
 
 /// The generated types, server and client of the link between agent and proxy.

@@ -1,6 +1,10 @@
 //! What the proxy is started with.
 
+mod setting;
+
 use std::{path::PathBuf, time::Duration};
+
+pub use setting::{Setting, SettingError, settings};
 
 /// Where the proxy finds its maps and its agent, and its bounds.
 #[derive(Clone, Debug)]
@@ -47,10 +51,19 @@ pub struct Limits {
     /// Without an octet in either direction after a protocol switch.
     pub tunnel_idle_time: Duration,
     pub connections_per_thread: usize,
-    /// Of one client address on one thread: who takes more must not leave the others without.
+    /// Of one workload, or of one address that is none, on one thread: who takes more must not leave
+    /// the others without.
     pub connections_per_source: usize,
+    /// Of these, the ones that speak HTTP/2: each may hold more, and carries many requests.
+    pub http2_per_source: usize,
     /// Concurrent HTTP/2 streams of a connection.
-    pub streams: u32,
+    pub streams: usize,
+    /// Octets in HTTP/2 connections that wait for a peer, of one thread and of one source on it.
+    pub buffered: usize,
+    pub buffered_per_source: usize,
+    /// Octets of the process's resident memory above which a source with its part of the
+    /// connections gets no further one.
+    pub memory: usize,
     /// Flow records that wait for the agent; what comes on top is counted as lost.
     pub records: usize,
 }
@@ -71,7 +84,11 @@ impl Default for Limits {
             tunnel_idle_time: Duration::from_secs(3600),
             connections_per_thread: 20_000,
             connections_per_source: 15_000,
+            http2_per_source: 1_000,
             streams: 256,
+            buffered: 256 << 20,
+            buffered_per_source: 64 << 20,
+            memory: 1 << 30,
             records: 65_536,
         }
     }

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod drain;
+mod memory;
 mod pool;
 mod thread;
 

@@ -65,9 +65,9 @@ impl Recording {
     pub(crate) fn request(&mut self, protocol: &str, request: &HttpRequest<'_>) {
         self.record.http = Some(Http {
             protocol: protocol.to_owned(),
-            method: request.method.to_owned(),
-            path: request.path.to_owned(),
-            host: request.host.to_owned(),
+            method: shortened(request.method),
+            path: shortened(request.path),
+            host: shortened(request.host),
             status: 0,
         });
     }
@@ -140,6 +140,10 @@ impl Recording {
         if std::mem::replace(&mut self.written, true) {
             return;
         }
+        let unanswered = self.record.http.as_ref().is_some_and(|http| http.status == 0);
+        if unanswered && self.tally == Some(Tally::Allowed) && self.record.reason.is_empty() {
+            self.record.reason = "ended before an answer".to_owned();
+        }
         let counters = &self.worker.counters;
         match self.record.outcome() {
             Outcome::Allowed => &counters.requests_allowed,
@@ -161,6 +165,17 @@ impl Drop for Recording {
     }
 }
 
+/// A head may be far longer than anybody wants to read, and thousands of records wait at times.
+const TEXT: usize = 2048;
+
+/// The beginning of a text that is too long for a record.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
@@ -178,26 +193,44 @@ fn octets(ip: std::net::IpAddr) -> Vec<u8> {
 #[derive(Clone)]
 pub struct RecordSink {
     queue: tokio::sync::mpsc::Sender<Record>,
+    octets: std::sync::Arc<std::sync::atomic::AtomicUsize>,
     lost: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// The link's end.
 pub struct RecordSource {
     queue: tokio::sync::mpsc::Receiver<Record>,
+    octets: std::sync::Arc<std::sync::atomic::AtomicUsize>,
     lost: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// Octets of all records that wait: who asks for long paths must not fill the memory.
+const OCTETS: usize = 32 << 20;
+
+/// What a record takes.
+fn size(record: &Record) -> usize {
+    let http = record.http.as_ref().map_or(0, |http| http.method.len() + http.path.len() + http.host.len());
+    size_of::<Record>() + record.reason.len() + http
 }
 
 /// A buffer for at most `capacity` records.
 #[must_use]
 pub fn buffer(capacity: usize) -> (RecordSink, RecordSource) {
     let (sender, receiver) = tokio::sync::mpsc::channel(capacity.max(1));
-    let lost = std::sync::Arc::default();
-    (RecordSink { queue: sender, lost: std::sync::Arc::clone(&lost) }, RecordSource { queue: receiver, lost })
+    let (lost, octets) = (std::sync::Arc::default(), std::sync::Arc::default());
+    let sink = RecordSink {
+        queue: sender,
+        octets: std::sync::Arc::clone(&octets),
+        lost: std::sync::Arc::clone(&lost),
+    };
+    (sink, RecordSource { queue: receiver, octets, lost })
 }
 
 impl RecordSink {
     pub fn push(&self, record: Record) {
-        if self.queue.try_send(record).is_err() {
+        let size = size(&record);
+        if self.octets.fetch_add(size, Relaxed) > OCTETS || self.queue.try_send(record).is_err() {
+            self.octets.fetch_sub(size, Relaxed);
             self.lost.fetch_add(1, Relaxed);
         }
     }
@@ -211,7 +244,10 @@ impl RecordSource {
         let mut batch = Vec::new();
         while batch.len() < most {
             match self.queue.try_recv() {
-                Ok(record) => batch.push(record),
+                Ok(record) => {
+                    self.octets.fetch_sub(size(&record), Relaxed);
+                    batch.push(record);
+                }
                 Err(_) => break,
             }
         }
@@ -244,5 +280,20 @@ mod tests {
         assert_eq!(source.take(1).len(), 1);
         assert_eq!(source.take(9).len(), 1);
         assert_eq!(source.take(9).len(), 0);
+    }
+
+    #[test]
+    fn long_paths_do_not_fill_the_memory() {
+        let (sink, mut source) = buffer(1_000_000);
+        let long = Record { reason: "x".repeat(1 << 20), ..Record::default() };
+        for _ in 0..100 {
+            sink.push(long.clone());
+        }
+        let kept = source.take(1_000).len();
+        assert!((31..=33).contains(&kept), "{kept}");
+        assert_eq!(source.lost(), 100 - kept as u64);
+        sink.push(long);
+        assert_eq!(source.take(9).len(), 1, "there is room again");
+        assert_eq!(shortened(&"ä".repeat(5000)).chars().count(), TEXT + 1);
     }
 }

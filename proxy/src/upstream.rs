@@ -49,7 +49,7 @@ impl UpstreamError {
 }
 
 /// hyper's own text says little; its sources say what happened.
-fn sources(error: &hyper::Error) -> String {
+pub(crate) fn sources(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {

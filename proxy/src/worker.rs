@@ -1,6 +1,7 @@
 //! What the connections of one thread share. Nothing here waits for another thread.
 
 mod clients;
+mod share;
 mod tallies;
 
 use std::{
@@ -18,6 +19,8 @@ use tokio::{
 };
 
 use clients::Clients;
+pub(crate) use clients::{Full, Seat};
+pub(crate) use share::Share;
 pub use tallies::{Tallies, Totals};
 
 use crate::{
@@ -73,7 +76,7 @@ impl Worker {
     ) -> Rc<Self> {
         let (changes, _) = watch::channel(Change { revision: policy.revision(), stage: Stage::Serving });
         let policy = RefCell::new(policy);
-        let (tallies, clients) = (Tallies::default(), Clients::default());
+        let (tallies, clients) = (Tallies::default(), Clients::new(&limits));
         let scratch = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
         Rc::new(Self { limits, records, counters, tallies, clients, sockets, scratch, policy, changes })
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tektin_proxy::ProxyOptions;
+use tektin_proxy::{ProxyOptions, Setting, settings};
 
 use super::{
     client::Client,
@@ -22,7 +22,7 @@ use crate::{
 /// manager only where the agent is told not to (--no-proxy-supervision). It drops its privileges
 /// before it reads the first octet of a workload, and outlives the agent.
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = limits())]
 pub struct ProxyCommand {
     #[command(subcommand)]
     action: Option<Action>,
@@ -35,6 +35,9 @@ pub struct ProxyCommand {
     /// Worker threads, 1 to 32 [default: one a core]
     #[arg(long, env = "TEKTIN_PROXY_THREADS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
     threads: Option<u8>,
+    /// Another value for a limit of the list below; repeatable
+    #[arg(long = "limit", env = "TEKTIN_PROXY_LIMIT", value_name = "NAME=VALUE", value_delimiter = ',')]
+    limits: Vec<Setting>,
     /// Form of the log on standard error
     #[arg(long, env = "TEKTIN_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -58,6 +61,11 @@ enum Action {
   1  it does not, and the old one goes on; the reason is on standard error")]
 struct ReplaceCommand {}
 
+/// The limits by name, as a section of the help.
+pub fn limits() -> String {
+    format!("Limits, their defaults, and what they bound:\n{}", settings())
+}
+
 impl ProxyCommand {
     pub fn run(self, client: &Client, out: &Out) -> Result<(), CliError> {
         if let Some(Action::Replace(ReplaceCommand {})) = self.action {
@@ -66,6 +74,7 @@ impl ProxyCommand {
         logging::start(self.log_format);
         let mut options = ProxyOptions::new(self.pin_dir, self.run_dir);
         options.threads = self.threads.map(usize::from);
+        self.limits.iter().for_each(|limit| options.limits.set(limit));
         tektin_proxy::run(options).map_err(|error| CliError::Failed(error.to_string()))
     }
 }

@@ -71,6 +71,7 @@ pub fn spawn(command: &ProxyCommand) -> Result<ProxyProcess, ProcessError> {
         .arg(&command.pin_dir)
         .arg("--run-dir")
         .arg(&command.run_dir)
+        .args(command.limits.iter().map(|limit| format!("--limit={limit}")))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(failed)?)

@@ -36,7 +36,7 @@ fn command(dir: &Path, script: &str) -> ProxyCommand {
     let program = dir.join("stand-in");
     fs::write(&program, format!("#!/bin/sh\necho \"$@\" >> {}/started\n{script}\n", dir.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    ProxyCommand { program, pin_dir: "/pins".into(), run_dir: dir.to_owned() }
+    ProxyCommand { program, pin_dir: "/pins".into(), run_dir: dir.to_owned(), limits: Vec::new() }
 }
 
 async fn link(dir: &Path) -> ProxyLink {

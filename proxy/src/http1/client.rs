@@ -40,8 +40,10 @@ pub(super) enum Arrival {
         head: Head,
     },
     Refused(Refused),
-    /// Nothing more, or nothing for too long.
+    /// Nothing more.
     Silence,
+    /// Nothing for too long.
+    Idle,
     /// The connection is gone.
     Lost,
 }
@@ -108,7 +110,7 @@ impl Client {
                 Ok(Ok(Heard::End)) => self.ended = true,
                 Ok(Ok(Heard::Draining)) => return Arrival::Silence,
                 Ok(Err(_)) => return Arrival::Lost,
-                Err(_) if idle => return Arrival::Silence,
+                Err(_) if idle => return Arrival::Idle,
                 Err(_) => return Arrival::Refused(Refused::HeadTime),
             }
         }

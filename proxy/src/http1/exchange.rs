@@ -3,7 +3,7 @@
 mod answering;
 mod asking;
 
-use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
+use std::{cell::Cell, future::poll_fn, io, pin::pin, task::Poll};
 
 use http::StatusCode;
 use l7_parsers::http1::{Framing, Head, Version};
@@ -26,6 +26,8 @@ use crate::{
     upstream::{Http1Upstream, UpstreamError},
     verdict::{Judged, Permit, Verdict, judge},
 };
+
+const NOT_READ: &str = "client does not read";
 
 /// An answer instead of a server's.
 struct Own {
@@ -106,8 +108,8 @@ pub(super) fn protocol(version: Version) -> &'static str {
 async fn answer(client: &mut Client, own: Own, session: &Session, mut recording: Recording) -> After {
     recording.status(own.answer.status);
     drop(recording);
-    if client.answer(&own.answer, own.closes, own.is_head, session).await.is_err() {
-        return After::End(Ended::Cut);
+    if let Err(error) = client.answer(&own.answer, own.closes, own.is_head, session).await {
+        return After::End(not_taken(&error, session));
     }
     if own.closes {
         return After::End(Ended::Linger);
@@ -117,6 +119,15 @@ async fn answer(client: &mut Client, own: Own, session: &Session, mut recording:
         Some(()) => After::Next,
         None => After::End(Ended::Linger),
     }
+}
+
+/// How a connection ends whose client does not take an answer.
+pub(super) fn not_taken(error: &io::Error, session: &Session) -> Ended {
+    if error.kind() != io::ErrorKind::TimedOut {
+        return Ended::Cut;
+    }
+    session.ended_by(NOT_READ);
+    Ended::Reset
 }
 
 /// Sends on the kept upstream, or on a new one where there is none that works, and passes the response.
@@ -211,9 +222,23 @@ async fn forward(
             Some(asked) => Ended::Switched(Tunnel { server: upstream.stream, early, asked }),
             None => Ended::Cut,
         })),
+        Outcome::Answered(Err(Failed::NotRead)) => {
+            session.ended_by(NOT_READ);
+            Ok(After::End(Ended::Reset))
+        }
+        Outcome::Answered(Err(Failed::Silent)) => {
+            // The request's own record was written with the response head.
+            let mut recording = Recording::start(worker, &session.flow);
+            recording.protocol("HTTP/1.1");
+            recording.upstream_failed("the server sends nothing any more");
+            Ok(After::End(Ended::Cut))
+        }
+        Outcome::Broken(Broken::Refused(why)) if recording.is_written() => {
+            session.ended_by(&why.to_string());
+            Ok(After::End(Ended::Cut))
+        }
         Outcome::Answered(Err(Failed::Cut)) | Outcome::Broken(Broken::Lost) => Ok(After::End(Ended::Cut)),
         Outcome::Answered(Err(Failed::Upstream(error))) => failed(recording, error),
-        Outcome::Broken(Broken::Refused(_)) if recording.is_written() => Ok(After::End(Ended::Cut)),
         Outcome::Broken(Broken::Refused(why)) => refused(recording, why),
     }
 }

@@ -54,8 +54,10 @@ pub(super) enum RelayError {
     /// The sender's connection ended within the body.
     Truncated,
     Malformed(Refusal),
-    /// The receiver's connection takes no more.
+    /// The receiver's connection is broken.
     Write,
+    /// The receiver takes nothing.
+    WriteTime,
 }
 
 impl<'a> Relay<'a> {
@@ -152,7 +154,8 @@ impl<'a> Relay<'a> {
         let output = &mut self.output;
         match clock.within(&mut Limit::of(times.write), |cx| poll_write_all(to, output, cx)).await {
             Ok(Ok(())) => self.moved.set(self.moved.get() + 1),
-            Ok(Err(_)) | Err(_) => return Err(RelayError::Write),
+            Ok(Err(_)) => return Err(RelayError::Write),
+            Err(_) => return Err(RelayError::WriteTime),
         }
         Ok(())
     }

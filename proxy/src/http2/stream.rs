@@ -1,12 +1,15 @@
 //! One stream: one request and its response.
 
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, rc::Rc, sync::Arc};
 
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::Session;
+use super::{
+    Session,
+    bodies::{Outgoing, Upload},
+};
 use crate::{
     body::ResponseBody,
     record::Recording,
@@ -19,12 +22,13 @@ use crate::{
 pub(super) async fn serve(
     request: http::Request<Incoming>,
     session: Rc<Session>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let _open = Open::new(&session);
+) -> Result<Response<Outgoing>, Infallible> {
+    let mut open = Open::new(Rc::clone(&session));
     let mut recording = Recording::start(&session.worker, &session.flow);
     let response = answer(request, &session, &mut recording).await;
     recording.status(response.status());
-    Ok(response)
+    open.answered();
+    Ok(response.map(|body| Outgoing::new(body, &session.account, open)))
 }
 
 async fn answer(
@@ -33,6 +37,11 @@ async fn answer(
     recording: &mut Recording,
 ) -> Response<ResponseBody> {
     recording.protocol("HTTP/2");
+    if head_octets(&request) > session.worker.limits.http1.head_octets {
+        recording.refused("request head too large");
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return response::text(status, "request head too large").into();
+    }
     let request = match Request::from_http2(request, session.worker.limits.http1.fields) {
         Ok(request) => request,
         Err(error) => {
@@ -51,13 +60,20 @@ async fn answer(
             return response::denied(request.is_grpc()).into();
         }
     };
-    match forward(permit, session).await {
+    let upload = Arc::new(Upload::default());
+    match forward(permit, session, &upload).await {
         Ok(upstream) => {
+            upload.answered();
             recording.answered(upstream.status().as_u16());
             let (mut parts, body) = upstream.into_parts();
             clean_response(&mut parts.headers);
             parts.version = http::Version::HTTP_2;
             Response::from_parts(parts, ResponseBody::forwarded(body, session.worker.limits.stream_idle_time))
+        }
+        // The upstream failed because the client's body did.
+        Err(_) if upload.has_stalled() => {
+            recording.refused("request body stalled");
+            response::text(StatusCode::REQUEST_TIMEOUT, "request body stalled").into()
         }
         Err(error) => {
             recording.upstream_failed(&error);
@@ -66,16 +82,29 @@ async fn answer(
     }
 }
 
+/// As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 §6.5.2); the pseudo-headers' own few octets aside.
+fn head_octets(request: &http::Request<Incoming>) -> usize {
+    const EACH: usize = 32;
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + EACH);
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    fields.sum::<usize>() + target + uri.authority().map_or(0, |authority| authority.as_str().len())
+}
+
 /// Sends on the connection's upstream, or on a new one where there is none that works.
-async fn forward(permit: Permit<Outbound>, session: &Session) -> Result<Response<Incoming>, UpstreamError> {
-    let limits = &session.worker.limits;
+async fn forward(
+    permit: Permit<Outbound>,
+    session: &Session,
+    upload: &Arc<Upload>,
+) -> Result<Response<Incoming>, UpstreamError> {
+    let (limits, account) = (&session.worker.limits, &session.account);
     let mut upstream = upstream(&permit, session).await?;
-    match upstream.send(permit, limits).await {
+    match upstream.send(permit, limits, account, upload).await {
         Ok(response) => Ok(response),
         Err(SendError::Failed(error)) => Err(error),
         Err(SendError::NotBegun(permit, _)) => {
             let mut upstream = self::upstream(&permit, session).await?;
-            match upstream.send(*permit, limits).await {
+            match upstream.send(*permit, limits, account, upload).await {
                 Ok(response) => Ok(response),
                 Err(SendError::NotBegun(_, error) | SendError::Failed(error)) => Err(error),
             }
@@ -94,19 +123,30 @@ async fn upstream(permit: &Permit<Outbound>, session: &Session) -> Result<Http2U
     Ok(new)
 }
 
-/// Counts a stream until its response head is there.
-struct Open<'a>(&'a Session);
+/// Counts a stream until its response is sent, or nobody wants it any more.
+pub(super) struct Open {
+    session: Rc<Session>,
+    answered: bool,
+}
 
-impl<'a> Open<'a> {
-    fn new(session: &'a Session) -> Self {
+impl Open {
+    fn new(session: Rc<Session>) -> Self {
         session.open.set(session.open.get() + 1);
-        Self(session)
+        Self { session, answered: false }
+    }
+
+    fn answered(&mut self) {
+        self.answered = true;
+        self.session.answered.set(self.session.answered.get() + 1);
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.last.set(Instant::now());
+        self.session.open.set(self.session.open.get() - 1);
+        self.session.last.set(Instant::now());
+        if !self.answered {
+            self.session.given_up();
+        }
     }
 }

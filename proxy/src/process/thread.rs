@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     drain::{Drain, Draining},
+    memory,
     pool::Flushed,
 };
 use crate::{
@@ -113,6 +114,7 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
             },
             _ = flush.tick() => {
                 flush_totals(&worker, &flushed);
+                worker.clients.set_short_of_memory(memory::resident() > limits.memory);
                 continue;
             }
             Some(ended) = connections.join_next(), if !connections.is_empty() => {

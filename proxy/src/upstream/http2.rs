@@ -1,5 +1,7 @@
 //! HTTP/2 to the server: one connection for one client connection, a stream for each stream.
 
+use std::sync::Arc;
+
 use http::Response;
 use hyper::{
     body::Incoming,
@@ -9,9 +11,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{UpstreamError, UpstreamSockets};
 use crate::{
-    body::RequestBody,
     capture::Flow,
-    http2::{LocalExecutor, SEND_BUFFER},
+    http2::{
+        Account, CONNECTION_WINDOW, Incoming as ClientBody, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, Upload,
+    },
     options::Limits,
     request::Outbound,
     verdict::Permit,
@@ -26,7 +29,7 @@ pub(crate) enum SendError {
 
 #[derive(Clone)]
 pub(crate) struct Http2Upstream {
-    sender: SendRequest<RequestBody>,
+    sender: SendRequest<ClientBody>,
 }
 
 impl Http2Upstream {
@@ -40,7 +43,8 @@ impl Http2Upstream {
         let (sender, connection) = Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(limits.http1.head_octets).unwrap_or(u32::MAX))
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .handshake(TokioIo::new(stream))
             .await?;
@@ -61,9 +65,13 @@ impl Http2Upstream {
         &mut self,
         permit: Permit<Outbound>,
         limits: &Limits,
+        account: &Arc<Account>,
+        upload: &Arc<Upload>,
     ) -> Result<Response<Incoming>, SendError> {
         let (Outbound { mut request, gate }, permit) = permit.open();
         *request.version_mut() = http::Version::HTTP_2;
+        let body = |body| ClientBody::new(body, Arc::clone(account), limits.stall_time, Arc::clone(upload));
+        let request = request.map(body);
         let response =
             tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;
         if let Some(gate) = &gate {
@@ -74,7 +82,9 @@ impl Http2Upstream {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut error)) => Err(match error.take_message() {
                 Some(request) => SendError::NotBegun(
-                    Box::new(permit.map(|()| Outbound { request, gate })),
+                    Box::new(
+                        permit.map(|()| Outbound { request: request.map(ClientBody::into_inner), gate }),
+                    ),
                     error.into_error().into(),
                 ),
                 None => SendError::Failed(error.into_error().into()),

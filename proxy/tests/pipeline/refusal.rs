@@ -52,7 +52,7 @@ fn one_client_does_not_take_all_connections() {
         }
         let mut third = proxy.connect().await;
         assert_eq!(third.rest().await, "");
-        assert_eq!(proxy.record(2).await.reason, "too many connections of one client");
+        assert_eq!(proxy.record(2).await.reason, "too many connections of one source: 2 a thread");
         drop(open);
         // What has ended counts no more.
         loop {

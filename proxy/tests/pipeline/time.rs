@@ -59,7 +59,7 @@ fn an_idle_connection_is_closed_without_a_word() {
         client.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(client.status().await, 200);
         assert_eq!(client.rest().await, "");
-        assert_eq!(proxy.record_count(), 1);
+        assert_eq!(proxy.record(1).await.reason, "idle for too long");
     });
 }
 

@@ -179,6 +179,10 @@ pub(crate) fn to_listener(ctx: *mut c_void, flow: &FlowKey, listeners: u32) -> R
 #[inline(always)]
 fn hash(flow: &FlowKey) -> u32 {
     let ports = u32::from(flow.sport) << 16 | u32::from(flow.dport);
-    let mixed = (word(&flow.src, 12) ^ word(&flow.dst, 12).rotate_left(16) ^ ports).wrapping_mul(0x9e37_79b1);
-    mixed ^ (mixed >> 15)
+    let mut mixed = word(&flow.src, 12) ^ word(&flow.dst, 12).rotate_left(16) ^ ports;
+    // Every bit must count in the low ones: clients take even ports only, and those are the high half.
+    for (shift, factor) in [(16, 0x85eb_ca6b_u32), (13, 0xc2b2_ae35)] {
+        mixed = (mixed ^ (mixed >> shift)).wrapping_mul(factor);
+    }
+    mixed ^ (mixed >> 16)
 }

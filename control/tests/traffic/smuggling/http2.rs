@@ -54,7 +54,7 @@ impl Stage {
         let mut expected = case.records.clone();
         if let Saw::Beginnings = case.saw {
             // Whether it was judged before it broke is for the threads to say.
-            said.retain(|record| record != "forwarded");
+            said.retain(|record| !record.starts_with("forwarded"));
         }
         said.sort();
         expected.sort();

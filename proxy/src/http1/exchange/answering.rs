@@ -11,7 +11,7 @@ use crate::{
         Session,
         client::poll_write_all,
         clock::{Clock, Limit},
-        relay::{Reading, Relay, Times},
+        relay::{Reading, Relay, RelayError, Times},
         request::{Asked, Manner},
         response::{write_head, write_switch},
     },
@@ -46,7 +46,11 @@ pub(super) enum Answered {
 pub(super) enum Failed {
     /// Before an octet of the response has gone to the client.
     Upstream(UpstreamError),
-    /// In the middle of the response, or the client takes no more.
+    /// The client takes no more of the response.
+    NotRead,
+    /// The server sends no more of it.
+    Silent,
+    /// In the middle of the response one of the connections broke.
     Cut,
 }
 
@@ -82,10 +86,13 @@ impl Answering<'_> {
         let mut relay = Relay::new(reading, following.encoding, out, &self.progress.moved);
         let times = Times { read: limits.stream_idle_time, write: limits.stall_time };
         let worker = &self.session.worker;
-        relay
-            .run(&mut self.from, &mut self.to, &mut held, self.clock, &times, worker)
-            .await
-            .map_err(|_| Failed::Cut)?;
+        relay.run(&mut self.from, &mut self.to, &mut held, self.clock, &times, worker).await.map_err(
+            |error| match error {
+                RelayError::WriteTime => Failed::NotRead,
+                RelayError::ReadTime => Failed::Silent,
+                _ => Failed::Cut,
+            },
+        )?;
         // What comes behind the response was not asked for.
         let keeps_upstream = following.keeps_upstream && held.is_empty();
         Ok(Answered::Whole { closes: following.closes, keeps_upstream })
@@ -140,7 +147,8 @@ impl Answering<'_> {
         let to = &mut self.to;
         match self.clock.within(&mut limit, |cx| poll_write_all(to, out, cx)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Failed::Cut),
+            Ok(Err(_)) => Err(Failed::Cut),
+            Err(_) => Err(Failed::NotRead),
         }
     }
 }

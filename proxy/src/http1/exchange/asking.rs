@@ -54,7 +54,7 @@ impl Asking<'_> {
                 Err(RelayError::Truncated) => return Broken::Refused(Refused::CutOff),
                 Err(RelayError::Read) => return Broken::Lost,
                 // The server takes no more of it: what it answers decides.
-                Err(RelayError::Write) => return pending().await,
+                Err(RelayError::Write | RelayError::WriteTime) => return pending().await,
             }
         }
         while !*ended && held.len() < AHEAD {
