@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::model::{DocumentId, HttpRule, Origin, Protocol};
+use crate::model::{DocumentId, HttpRule, KafkaRule, Origin, Protocol};
 
 /// Key of [`DirectionPolicy::classes`]. A number is never given twice to one subject and direction.
 pub type ClassId = u32;
@@ -75,6 +75,8 @@ pub enum L4Verdict {
 pub struct L7Rules {
     /// A request of this protocol passes if one of these matches.
     pub http: Vec<HttpRule>,
+    /// The same for Kafka, where each name that a request has is judged.
+    pub kafka: Vec<KafkaRule>,
     /// A plain allow covers the same traffic: every request passes, by this rule.
     pub any: Option<Arc<Origin>>,
 }

@@ -198,7 +198,7 @@ pub enum PortRef {
 #[derive(Clone, Debug, PartialEq)]
 pub enum L7 {
     Http(Vec<HttpRule>),
-    Kafka(Vec<serde_json::Value>),
+    Kafka(Vec<KafkaRule>),
     Dns(Vec<FqdnSelector>),
     /// TLS server names of `serverNames`.
     Sni(Vec<String>),
@@ -218,6 +218,28 @@ pub struct HttpRule {
     /// `headers`: the header is there (`None`) or has exactly this value.
     pub headers: Vec<(String, Option<String>)>,
     pub header_matches: Vec<HeaderMatch>,
+}
+
+/// All parts that are given must match; none given: any request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaRule {
+    pub origin: Origin,
+    pub requests: KafkaRequests,
+    pub api_version: Option<i16>,
+    pub client_id: Option<String>,
+    /// Names; a trailing `*` stands for whatever follows.
+    pub topic: Option<String>,
+    pub groups: Option<Vec<String>>,
+    pub transactional_ids: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaRequests {
+    Any,
+    Produce,
+    Consume,
+    /// The protocol's number of the request.
+    ApiKey(i16),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::{
     direction::Direction,
     http::{HttpRequest, HttpRuleSpec},
     identity::{HOST, Identity},
-    model::{HttpRule, L7, Mismatch, Origin, PortMatch, PortRef, Ports, Protocol, Rule, Spec},
+    model::{HttpRule, KafkaRule, L7, Mismatch, Origin, PortMatch, PortRef, Ports, Protocol, Rule, Spec},
     policy_set::{AllowLocalhost, PolicySet},
 };
 
@@ -69,7 +69,8 @@ pub fn evaluate(policies: &PolicySet, flow: &Flow<'_>) -> Decision {
 
     if let Some(first) = inspecting.first() {
         let http = inspecting.iter().flat_map(|held| held.http()).cloned().collect();
-        let l7 = Arc::new(L7Rules { http, any: plain.map(Arc::new) });
+        let kafka = inspecting.iter().flat_map(|held| held.kafka()).cloned().collect();
+        let l7 = Arc::new(L7Rules { http, kafka, any: plain.map(Arc::new) });
         return Decision::Rule(L4Verdict::Redirect { rule: Arc::new(first.origin.clone()), l7 });
     }
     match plain {
@@ -116,6 +117,13 @@ impl<'a> Held<'a> {
     fn http(&self) -> &'a [HttpRule] {
         match self.l7 {
             Some(L7::Http(rules)) => rules,
+            _ => &[],
+        }
+    }
+
+    fn kafka(&self) -> &'a [KafkaRule] {
+        match self.l7 {
+            Some(L7::Kafka(rules)) => rules,
             _ => &[],
         }
     }

@@ -193,7 +193,7 @@ fn request_passes(decision: &Decision, request: &HttpRequest<'_>) -> bool {
 fn generator_reaches_every_kind_of_decision() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut deny, mut allow, mut redirect, mut default_deny, mut open) = (0, 0, 0, 0, 0);
-    for _ in 0..40 {
+    for _ in 0..160 {
         let strategy = (policies::set(), world::subjects(), world::peers());
         let (set, subjects, peers): (PolicySet, Vec<Identity>, Vec<Identity>) =
             strategy.new_tree(&mut runner).expect("a value").current();

@@ -81,7 +81,7 @@ fn every_example_is_covered() {
 }
 
 /// What no code enforces yet, by example; all others are enforced whole.
-const NOT_ENFORCED: [(&str, &[&str]); 8] = [
+const NOT_ENFORCED: [(&str, &[&str]); 5] = [
     ("host/demo-host-policy.yaml", &["spec.nodeSelector: not enforced yet: policies for hosts"]),
     (
         "l3/fqdn/fqdn.yaml",
@@ -108,16 +108,6 @@ const NOT_ENFORCED: [(&str, &[&str]); 8] = [
             "spec.egress[1].toFQDNs[3]: not enforced yet: DNS names as peers",
         ],
     ),
-    ("l7/kafka/kafka-role.yaml", &["spec.ingress[0].toPorts[0].rules.kafka: not enforced yet: Kafka rules"]),
-    (
-        "l7/kafka/kafka-sw-security-policy.yaml",
-        &[
-            "specs[0].ingress[0].toPorts[0].rules.kafka: not enforced yet: Kafka rules",
-            "specs[1].ingress[0].toPorts[0].rules.kafka: not enforced yet: Kafka rules",
-            "specs[2].ingress[0].toPorts[0].rules.kafka: not enforced yet: Kafka rules",
-        ],
-    ),
-    ("l7/kafka/kafka.yaml", &["spec.ingress[0].toPorts[0].rules.kafka: not enforced yet: Kafka rules"]),
 ];
 
 #[test]

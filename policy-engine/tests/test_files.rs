@@ -144,31 +144,31 @@ fn policies_beside_the_file_and_refused_ones() {
         fs::write(&path, text).unwrap();
         path
     };
-    let kafka = "
+    let broker = "
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
 metadata: {name: broker}
 spec:
   endpointSelector: {}
-  ingress: [{toPorts: [{ports: [{port: '9092', protocol: TCP}], rules: {kafka: [{role: produce}]}}]}]
+  ingress: [{toPorts: [{ports: [{port: '9092', protocol: TCP}], rules: {l7proto: r2d2}}]}]
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: broker}
 ";
-    write("kafka.yaml", kafka);
-    write("broken.yaml", &kafka.replace("endpointSelector", "endpointSelectr"));
+    write("broker.yaml", broker);
+    write("broken.yaml", &broker.replace("endpointSelector", "endpointSelectr"));
     let tests =
         "endpoints: [{name: broker}]\ntests: [{from: world, to: broker, port: 9092, expect: redirect}]";
     let report =
-        run_file(&write("good.yaml", &format!("policies: [kafka.yaml]\n{tests}")), Options::default());
+        run_file(&write("good.yaml", &format!("policies: [broker.yaml]\n{tests}")), Options::default());
     let report = report.unwrap();
     assert_eq!(report.rows[0].ok, Some(true));
     assert_eq!(
         report.notes,
         [
-            "CiliumNetworkPolicy default/broker: spec.ingress[0].toPorts[0].rules.kafka: not enforced yet: Kafka rules",
-            "kafka.yaml: Service broker is no policy",
+            "CiliumNetworkPolicy default/broker: spec.ingress[0].toPorts[0].rules.l7proto: not enforced yet: L7 protocols of Envoy's own",
+            "broker.yaml: Service broker is no policy",
         ]
     );
     let refused =
@@ -181,7 +181,7 @@ metadata: {name: broker}
         run_file(&write("lost.yaml", &format!("policies: [lost-policy.yaml]\n{tests}")), Options::default());
     assert!(missing.unwrap_err().to_string().contains("lost-policy.yaml"));
     let twice = run_file(
-        &write("twice.yaml", &format!("policies: [kafka.yaml, kafka.yaml]\n{tests}")),
+        &write("twice.yaml", &format!("policies: [broker.yaml, broker.yaml]\n{tests}")),
         Options::default(),
     );
     assert!(twice.unwrap_err().to_string().contains("stands twice"));

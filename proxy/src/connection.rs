@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The last four happen once a request, in `http1.rs` and `http2.rs`: an upstream connects and
-//! sends only with a `Permit`, and only `Request::judge` makes one.
+//! sends only with a `Permit`, and only `Request::judge` makes one. A Kafka connection has one upstream
+//! from its beginning, opened with an `Admission`; its requests are judged name by name (`kafka.rs`).
 
 use std::{
     rc::Rc,
@@ -24,8 +25,8 @@ use tokio::{
 
 use crate::{
     capture::{Accepted, Flow, SteeringTable},
-    detect::{DetectError, Detected, Protocol},
-    http1, http2,
+    detect::{DetectError, Detected, Expected, Protocol},
+    http1, http2, kafka,
     record::Recording,
     worker::{Full, Seat, Worker},
 };
@@ -49,8 +50,13 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
         }
     };
 
+    let port = flow.original_dst.0.port();
+    let expected = match worker.with_policy(|policy| policy.expects_kafka(&flow.steered, port)) {
+        true => Expected::HttpOrKafka,
+        false => Expected::Http,
+    };
     let detected = tokio::select! {
-        detected = captured.detect(&worker) => detected,
+        detected = captured.detect(expected, &worker) => detected,
         () = worker.cut() => return http1::record_cut(&worker, &flow),
     };
     let Detected { captured, protocol, read } = match detected {
@@ -74,6 +80,7 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
                 reset(captured.stream);
             }
         },
+        Protocol::Kafka => Box::pin(kafka::serve(captured.stream, read, flow, worker)).await,
     }
 }
 

@@ -16,6 +16,15 @@ pub enum Protocol {
     Http1,
     /// With prior knowledge.
     Http2,
+    /// Only where rules expect it.
+    Kafka,
+}
+
+/// What a connection may turn out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    Http,
+    HttpOrKafka,
 }
 
 /// A captured connection whose protocol is known.
@@ -31,6 +40,8 @@ pub struct Detected {
 pub enum DetectError {
     #[error("not HTTP")]
     NotHttp,
+    #[error("neither Kafka nor HTTP")]
+    NotKafka,
     #[error("no request within the time limit")]
     Silent,
     #[error("closed before a request")]
@@ -45,8 +56,12 @@ impl Captured {
     /// Reads until the octets can only be one protocol's.
     ///
     /// # Errors
-    /// Where they are no HTTP, or none come in time. Returns the flow to name in the record.
-    pub async fn detect(mut self, worker: &Worker) -> Result<Detected, (Flow, DetectError)> {
+    /// Where they are of no expected protocol, or none come in time. Returns the flow to name in the record.
+    pub async fn detect(
+        mut self,
+        expected: Expected,
+        worker: &Worker,
+    ) -> Result<Detected, (Flow, DetectError)> {
         let flow = self.flow;
         let limits = &worker.limits;
         let (mut read, mut clock) = (Vec::new(), Clock::default());
@@ -59,7 +74,7 @@ impl Captured {
                 Ok(Err(error)) => Err(DetectError::Broken(error)),
                 Ok(Ok(0)) if read.is_empty() => Err(DetectError::Closed),
                 Ok(Ok(0)) => Err(DetectError::CutOff),
-                Ok(Ok(_)) => protocol_of(&read),
+                Ok(Ok(_)) => protocol_of(&read, expected),
             };
             match result {
                 Err(error) => return Err((flow, error)),
@@ -75,8 +90,8 @@ impl Captured {
 /// preface.
 ///
 /// # Errors
-/// [`DetectError::NotHttp`]
-pub fn protocol_of(read: &[u8]) -> Result<Option<Protocol>, DetectError> {
+/// [`DetectError::NotHttp`], [`DetectError::NotKafka`]
+pub fn protocol_of(read: &[u8], expected: Expected) -> Result<Option<Protocol>, DetectError> {
     if read.starts_with(PREFACE) {
         return Ok(Some(Protocol::Http2));
     }
@@ -89,6 +104,9 @@ pub fn protocol_of(read: &[u8]) -> Result<Option<Protocol>, DetectError> {
             Ok(Some(Protocol::Http1))
         }
         first if first.is_ascii_alphanumeric() => Ok(Some(Protocol::Http1)),
+        // The length of a first Kafka request, which is far below 16 MiB.
+        0 if expected == Expected::HttpOrKafka => Ok(Some(Protocol::Kafka)),
+        _ if expected == Expected::HttpOrKafka => Err(DetectError::NotKafka),
         _ => Err(DetectError::NotHttp),
     }
 }
@@ -99,14 +117,24 @@ mod tests {
 
     #[test]
     fn first_octets_tell() {
-        assert!(matches!(protocol_of(b"GET"), Ok(Some(Protocol::Http1))));
-        assert!(matches!(protocol_of(b"P"), Ok(None)));
-        assert!(matches!(protocol_of(b"PO"), Ok(Some(Protocol::Http1))));
-        assert!(matches!(protocol_of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"), Ok(None)));
-        assert!(matches!(protocol_of(PREFACE), Ok(Some(Protocol::Http2))));
-        assert!(matches!(protocol_of(b"PRI * HTTP/2.0\r\n\r\nXX"), Ok(Some(Protocol::Http1))));
+        assert!(matches!(protocol_of(b"GET", Expected::Http), Ok(Some(Protocol::Http1))));
+        assert!(matches!(protocol_of(b"P", Expected::Http), Ok(None)));
+        assert!(matches!(protocol_of(b"PO", Expected::Http), Ok(Some(Protocol::Http1))));
+        assert!(matches!(protocol_of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", Expected::Http), Ok(None)));
+        assert!(matches!(protocol_of(PREFACE, Expected::Http), Ok(Some(Protocol::Http2))));
+        assert!(matches!(
+            protocol_of(b"PRI * HTTP/2.0\r\n\r\nXX", Expected::Http),
+            Ok(Some(Protocol::Http1))
+        ));
         for not_http in [&b"\x16\x03\x01"[..], b"\x00", b" GET", b"\xff", b"{\"a\"", b"\n"] {
-            assert!(matches!(protocol_of(not_http), Err(DetectError::NotHttp)), "{not_http:?}");
+            assert!(
+                matches!(protocol_of(not_http, Expected::Http), Err(DetectError::NotHttp)),
+                "{not_http:?}"
+            );
         }
+        let expected = Expected::HttpOrKafka;
+        assert!(matches!(protocol_of(b"\x00\x00", expected), Ok(Some(Protocol::Kafka))));
+        assert!(matches!(protocol_of(b"GET", expected), Ok(Some(Protocol::Http1))));
+        assert!(matches!(protocol_of(b"\x16\x03", expected), Err(DetectError::NotKafka)));
     }
 }

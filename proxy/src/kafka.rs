@@ -1,5 +1,9 @@
 //! Carries one Kafka connection: octets into the engine, and what it makes of them out again.
 
+mod session;
+
+pub(crate) use session::serve;
+
 use std::{io, time::Instant};
 
 use bytes::{Buf, BytesMut};
@@ -15,17 +19,20 @@ pub enum End {
     Refused(Closing),
 }
 
-/// Carries a connection until it ends. `judge` is asked for the policy in force before anything is
-/// judged, and `record` gets each request when it has ended.
+/// Carries a connection until it ends. `read` came from the client already. `judge` is asked for the
+/// policy in force before anything is judged, `record` gets each request when it has ended, and `moved`
+/// hears how many are not answered yet whenever octets have moved.
 ///
 /// # Errors
 /// The two sockets' own.
 pub async fn carry<C, B, P>(
     client: C,
     broker: B,
+    read: BytesMut,
     limits: Limits,
     mut judge: impl FnMut() -> P,
     mut record: impl FnMut(Record),
+    mut moved: impl FnMut(usize),
 ) -> io::Result<End>
 where
     C: AsyncRead + AsyncWrite,
@@ -35,12 +42,14 @@ where
     let (mut client_read, mut client_write) = tokio::io::split(client);
     let (mut broker_read, mut broker_write) = tokio::io::split(broker);
     let mut engine = Engine::new(limits);
+    *engine.ends().from_client = read;
     let mut asking = Asking::On;
     loop {
         engine.advance(&judge(), Instant::now());
         while let Some(ended) = engine.record() {
             record(ended);
         }
+        moved(engine.in_flight());
         let (reads_client, reads_broker) = (engine.wants_client(), engine.wants_broker());
         let (closed, due) = (engine.closed(), engine.in_flight());
         let Ends { from_client, from_broker, to_client, to_broker } = engine.ends();
@@ -59,13 +68,13 @@ where
             }
         }
         tokio::select! {
-            read = read(&mut client_read, from_client), if reads_client && asking == Asking::On => {
-                if read? == 0 {
+            octets = receive(&mut client_read, from_client), if reads_client && asking == Asking::On => {
+                if octets? == 0 {
                     asking = Asking::Over;
                 }
             }
-            read = read(&mut broker_read, from_broker), if reads_broker => {
-                if read? == 0 {
+            octets = receive(&mut broker_read, from_broker), if reads_broker => {
+                if octets? == 0 {
                     while to_client.has_remaining() {
                         client_write.write_buf(to_client).await?;
                     }
@@ -86,7 +95,7 @@ enum Asking {
     Over,
 }
 
-async fn read(from: &mut (impl AsyncRead + Unpin), to: &mut BytesMut) -> io::Result<usize> {
+async fn receive(from: &mut (impl AsyncRead + Unpin), to: &mut BytesMut) -> io::Result<usize> {
     const ROOM: usize = 16 << 10;
     if to.capacity() - to.len() < ROOM / 4 {
         to.reserve(ROOM);

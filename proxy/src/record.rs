@@ -7,11 +7,12 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use l7_parsers::kafka;
 use policy_engine::http::HttpRequest;
 
 use crate::{
     capture::Flow,
-    link_proto::{Http, Outcome, Record},
+    link_proto::{Http, Kafka, Outcome, Record},
     policy::{EndDecision, Judgement},
     worker::Worker,
 };
@@ -88,6 +89,39 @@ impl Recording {
         };
         self.record.set_outcome(outcome);
         self.tally = Some(tally);
+    }
+
+    /// A Kafka request that has ended, and what the two ends say of it where they were asked.
+    pub(crate) fn kafka(&mut self, ended: kafka::Record, judgement: Option<&Judgement>) {
+        match judgement {
+            Some(judgement) => self.judged(judgement),
+            None => {
+                self.record.set_outcome(Outcome::Allowed);
+                self.tally = Some(Tally::Allowed);
+            }
+        }
+        match ended.outcome {
+            kafka::Outcome::Refused(closing) => self.refused(closing),
+            kafka::Outcome::Partly if judgement.is_some_and(Judgement::denies) => {
+                self.because("what is denied was taken out, the rest went on");
+            }
+            kafka::Outcome::Allowed | kafka::Outcome::Denied | kafka::Outcome::Partly => {}
+        }
+        let latency = u64::try_from(ended.latency.as_nanos()).unwrap_or(u64::MAX);
+        self.record.latency_ns = latency;
+        self.record.time_ns = self.record.time_ns.saturating_sub(latency);
+        self.record.kafka = Some(Kafka {
+            api_key: ended.api_key.into(),
+            api_name: ended.api_name.to_owned(),
+            api_version: ended.api_version.into(),
+            correlation_id: ended.correlation_id,
+            client_id: ended.client_id,
+            topics: ended.topics,
+            topics_in_all: u32::try_from(ended.topics_in_all).unwrap_or(u32::MAX),
+            group: ended.group.unwrap_or_default(),
+            transactional_id: ended.transactional_id.unwrap_or_default(),
+            error_code: ended.error_code.into(),
+        });
     }
 
     fn decisions(&mut self, judgement: &Judgement) {

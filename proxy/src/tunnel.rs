@@ -81,7 +81,8 @@ async fn no_longer_allowed(asked: &Asked, flow: &Flow, worker: &Rc<Worker>) -> R
     }
 }
 
-async fn idle(moved: &Cell<Instant>, time: Duration) {
+/// Ready when nothing has moved for so long.
+pub(crate) async fn idle(moved: &Cell<Instant>, time: Duration) {
     loop {
         let deadline = moved.get() + time;
         if Instant::now() >= deadline {

@@ -1,11 +1,15 @@
 //! From a request to the permission to send it on. Only a request that was judged and allowed
 //! becomes a [`Permit`], and only a permit opens an upstream.
 
+use std::rc::Rc;
+
 use policy_engine::http::{HeaderAction, HttpRequest};
 
 use crate::{
     capture::Flow,
+    http1::denied_now,
     policy::{Judgement, Judging, Snapshot},
+    worker::Worker,
 };
 
 /// A request that can be judged, whatever protocol it came in.
@@ -22,6 +26,16 @@ pub(crate) trait Judged {
 pub(crate) enum Verdict<R> {
     Allowed(Permit<R>, Judgement),
     Denied(R, Judgement),
+}
+
+/// A connection that both ends' policies let stand, of a protocol whose requests are judged on the way.
+pub(crate) struct Admission(());
+
+impl Admission {
+    /// `None`: denied, which is recorded.
+    pub(crate) fn of(flow: &Flow, worker: &Rc<Worker>) -> Option<Self> {
+        denied_now(worker, flow).is_none().then_some(Self(()))
+    }
 }
 
 /// A request that both ends' policies allow, in the form in which they were asked, or on its way

@@ -82,7 +82,7 @@ struct FilterArgs {
     /// Destination port
     #[arg(long, value_name = "PORT")]
     port: Vec<u16>,
-    /// tcp, udp, sctp, icmp, icmpv6, http, or a protocol number
+    /// tcp, udp, sctp, icmp, icmpv6, http, kafka, or a protocol number
     #[arg(long, value_name = "PROTOCOL")]
     protocol: Vec<String>,
     /// HTTP method

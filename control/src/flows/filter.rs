@@ -77,6 +77,7 @@ pub struct Filter {
 enum WantedProtocol {
     L4(Protocol),
     Http,
+    Kafka,
 }
 
 impl Filter {
@@ -119,6 +120,7 @@ impl Filter {
             && any(&self.protocols, |protocol| match protocol {
                 WantedProtocol::L4(protocol) => *protocol == record.l4.protocol,
                 WantedProtocol::Http => http.is_some(),
+                WantedProtocol::Kafka => record.kafka.is_some(),
             })
             && of_http(&wanted.method, |http| &http.method)
             && of_http(&wanted.host, |http| &http.host)
@@ -205,6 +207,7 @@ fn status_range(text: &str) -> Result<RangeInclusive<u16>, FilterError> {
 fn wanted_protocol(text: &str) -> Result<WantedProtocol, FilterError> {
     let protocol = match text.to_ascii_lowercase().as_str() {
         "http" => return Ok(WantedProtocol::Http),
+        "kafka" => return Ok(WantedProtocol::Kafka),
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
         "sctp" => Protocol::Sctp,

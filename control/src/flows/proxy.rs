@@ -9,7 +9,7 @@ use tektin_proxy::link_proto as link;
 use super::{
     decision::deciding,
     kernel::named_end,
-    record::{Action, Decision, FlowRecord, Http, L4, Layer, Protocol, TcpFlags, Verdict},
+    record::{Action, Decision, FlowRecord, Http, Kafka, L4, Layer, Protocol, TcpFlags, Verdict},
     resolve::{Direction, Resolve},
 };
 
@@ -69,6 +69,19 @@ pub fn record(record: &link::Record, resolve: &dyn Resolve) -> FlowRecord {
             host: http.host.clone(),
             protocol: http.protocol.clone(),
             status: u16::try_from(http.status).ok().filter(|status| *status != 0),
+            latency_ns: Some(record.latency_ns).filter(|ns| *ns != 0),
+        }),
+        kafka: record.kafka.as_ref().map(|kafka| Kafka {
+            api_key: kafka.api_key,
+            api: kafka.api_name.clone(),
+            api_version: kafka.api_version,
+            correlation_id: kafka.correlation_id,
+            client_id: kafka.client_id.clone(),
+            topics: kafka.topics.clone(),
+            topics_in_all: kafka.topics_in_all,
+            group: kafka.group.clone(),
+            transactional_id: kafka.transactional_id.clone(),
+            error_code: kafka.error_code,
             latency_ns: Some(record.latency_ns).filter(|ns| *ns != 0),
         }),
         hook: None,

@@ -25,6 +25,8 @@ pub struct FlowRecord {
     pub l4: L4,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Http>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<Kafka>,
     /// Where the kernel judged; requests have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<Hook>,
@@ -183,6 +185,33 @@ pub struct Http {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// From the end of the request head to the end of the response head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ns: Option<u64>,
+}
+
+/// A Kafka request as it was judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kafka {
+    /// The protocol's number of the request, and its name; the name is empty where it is unknown.
+    pub api_key: i32,
+    pub api: String,
+    pub api_version: i32,
+    pub correlation_id: i32,
+    pub client_id: String,
+    /// The first ones that the request names ...
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
+    /// ... of so many.
+    #[serde(default)]
+    pub topics_in_all: u32,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub transactional_id: String,
+    /// The first error in the answer to the client; 0: none.
+    #[serde(default)]
+    pub error_code: i32,
+    /// From the end of the request to its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<u64>,
 }

@@ -1,7 +1,7 @@
 //! Flow records as lines of a table that grows: column widths are fixed, so that each line can be
 //! printed as it comes.
 
-use super::record::{End, FlowRecord, Layer, Verdict};
+use super::record::{End, FlowRecord, Kafka, Layer, Verdict};
 use crate::cli::style::{Style, fit};
 
 /// The columns before the last one, which takes what is left of the line.
@@ -74,6 +74,9 @@ pub fn what(record: &FlowRecord) -> String {
         let status = http.status.map_or_else(String::new, |status| format!(" {status}"));
         return format!("{} {}{status}", http.method, http.path);
     }
+    if let Some(kafka) = &record.kafka {
+        return kafka_request(kafka);
+    }
     let protocol = record.l4.protocol;
     match (record.l4.icmp, record.layer) {
         (Some(icmp), _) => format!("{protocol} type {} code {}", icmp.kind, icmp.code),
@@ -81,6 +84,25 @@ pub fn what(record: &FlowRecord) -> String {
         (None, Layer::L4) if record.l4.flags.is_empty() => protocol.to_string(),
         (None, Layer::L4) => format!("{protocol} {}", record.l4.flags),
     }
+}
+
+/// `Produce v9 orders stock error 29`
+fn kafka_request(kafka: &Kafka) -> String {
+    let mut text = match kafka.api.as_str() {
+        "" => format!("Kafka request {} v{}", kafka.api_key, kafka.api_version),
+        api => format!("{api} v{}", kafka.api_version),
+    };
+    let group = Some(&kafka.group).filter(|group| !group.is_empty());
+    for name in kafka.topics.iter().take(3).chain(group) {
+        text.push_str(&format!(" {name}"));
+    }
+    if kafka.topics_in_all > 3 {
+        text.push_str(&format!(" ({} topics)", kafka.topics_in_all));
+    }
+    if kafka.error_code != 0 {
+        text.push_str(&format!(" error {}", kafka.error_code));
+    }
+    text
 }
 
 /// The deciding rule, the reason, or both.

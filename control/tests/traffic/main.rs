@@ -15,6 +15,7 @@ mod h2spec;
 mod hostile_node;
 mod http;
 mod idle;
+mod kafka;
 mod kernel;
 mod live_change;
 mod local_delivery;

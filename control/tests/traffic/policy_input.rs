@@ -54,11 +54,11 @@ fn bad_documents() -> Vec<Bad> {
         Bad {
             what: "rules that nothing enforces yet",
             text: web(
-                "ingress: [{toPorts: [{ports: [{port: \"9092\", protocol: TCP}], rules: {kafka: [{role: produce}]}}]}]",
+                "ingress: [{toPorts: [{ports: [{port: \"9092\", protocol: TCP}], rules: {l7proto: r2d2}}]}]",
             ),
             words: &[
                 "CiliumNetworkPolicy default/web",
-                "spec.ingress[0].toPorts[0].rules.kafka",
+                "spec.ingress[0].toPorts[0].rules.l7proto",
                 "not enforced yet",
             ],
         },

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Signature,
-    rules::{DirectionRules, Effect, Entry, EntryId, ResolvedNames},
+    rules::{DirectionRules, Effect, Entry, EntryId, Inspection, ResolvedNames},
 };
 use crate::{
     compiled::{L4Verdict, L7Rules, Piece},
@@ -153,11 +153,15 @@ fn origin(rules: &DirectionRules, entry: EntryId) -> Arc<crate::model::Origin> {
 }
 
 fn l7_rules(rules: &DirectionRules, (inspecting, any): &RawRules) -> L7Rules {
-    let http = inspecting.iter().flat_map(|entry| match &rules.entries[entry].effect {
-        Effect::Inspect(http) => http.as_slice(),
-        Effect::Deny | Effect::Allow => &[],
-    });
-    L7Rules { http: http.cloned().collect(), any: any.map(|entry| origin(rules, entry)) }
+    let mut l7 = L7Rules { any: any.map(|entry| origin(rules, entry)), ..L7Rules::default() };
+    for entry in inspecting {
+        match &rules.entries[entry].effect {
+            Effect::Inspect(Inspection::Http(http)) => l7.http.extend_from_slice(http),
+            Effect::Inspect(Inspection::Kafka(kafka)) => l7.kafka.extend_from_slice(kafka),
+            Effect::Inspect(Inspection::Other) | Effect::Deny | Effect::Allow => {}
+        }
+    }
+    l7
 }
 
 /// Ports `first..=last` for which an entry (by place) holds.

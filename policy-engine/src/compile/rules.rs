@@ -13,8 +13,8 @@ use crate::{
     identity::{HOST, Identity, NamedPorts},
     labels::{LabelKey, Source},
     model::{
-        Document, HttpRule, L7, Operator, Origin, Peer, Peers, PortMatch, PortRef, Ports, Protocol,
-        Requirement, Rule, Selector, Spec,
+        Document, HttpRule, KafkaRule, L7, Operator, Origin, Peer, Peers, PortMatch, PortRef, Ports,
+        Protocol, Requirement, Rule, Selector, Spec,
     },
     policy_set::{AllowLocalhost, Options, PolicySet},
     selector_index::PeerIndex,
@@ -89,9 +89,17 @@ pub(crate) struct Entry {
 pub(crate) enum Effect {
     Deny,
     Allow,
-    /// Allowed through the proxy. The HTTP rules are empty for another protocol's rules, so that a
-    /// connection that both select serves only what its own protocol's rules let pass.
-    Inspect(Vec<HttpRule>),
+    /// Allowed through the proxy, by the rules of one protocol. A connection serves only what its own
+    /// protocol's rules let pass.
+    Inspect(Inspection),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Inspection {
+    Http(Vec<HttpRule>),
+    Kafka(Vec<KafkaRule>),
+    /// A protocol without a parser: nothing passes.
+    Other,
 }
 
 /// Place of a rule among all: by document, spec, section and number.
@@ -234,8 +242,9 @@ impl DirectionRules {
         let effect = |l7: Option<&L7>| match l7 {
             _ if deny => Effect::Deny,
             None => Effect::Allow,
-            Some(L7::Http(rules)) => Effect::Inspect(rules.clone()),
-            Some(_) => Effect::Inspect(Vec::new()),
+            Some(L7::Http(rules)) => Effect::Inspect(Inspection::Http(rules.clone())),
+            Some(L7::Kafka(rules)) => Effect::Inspect(Inspection::Kafka(rules.clone())),
+            Some(_) => Effect::Inspect(Inspection::Other),
         };
         if matches!(&rule.peers, Peers::OneOf(peers) if peers.is_empty()) {
             return;

@@ -84,10 +84,7 @@ fn read_rules(at: &At<'_>, place: &Place, f: &mut Findings) -> Option<L7> {
             f.not_enforced(&value.path, "DNS rules");
             Some(L7::Dns(items.iter().filter_map(|item| fqdn::read(item, f)).collect()))
         }
-        _ => {
-            f.not_enforced(&value.path, "Kafka rules");
-            Some(L7::Kafka(items.iter().filter_map(|item| kafka::read(item, f)).collect()))
-        }
+        _ => Some(L7::Kafka(items.iter().filter_map(|item| kafka::read(item, place, f)).collect())),
     }
 }
 

@@ -7,9 +7,9 @@ use policy_engine::{
     http::HttpRuleSpec,
     labels::{LabelKey, NAMESPACE, Source},
     model::{
-        Document, DocumentId, DocumentKind, FqdnSelector, HeaderMatch, HttpRule, L7, Mismatch, Operator,
-        Origin, Peer, Peers, PortMatch, PortRef, PortRule, Ports, Protocol, Requirement, Rule, Selector,
-        Spec, Subject,
+        Document, DocumentId, DocumentKind, FqdnSelector, HeaderMatch, HttpRule, KafkaRequests, KafkaRule,
+        L7, Mismatch, Operator, Origin, Peer, Peers, PortMatch, PortRef, PortRule, Ports, Protocol,
+        Requirement, Rule, Selector, Spec, Subject,
     },
     policy_set::{AllowLocalhost, Options, PolicySet},
 };
@@ -49,10 +49,18 @@ pub(crate) fn document(name: &str, mut specs: Vec<Spec>) -> Document {
                 if let Ports::OneOf(ports) = &mut rule.ports {
                     for (p, port) in ports.iter_mut().enumerate() {
                         port.origin = origin(format!("{path}.toPorts[{p}]"));
-                        if let Some(L7::Http(rules)) = &mut port.l7 {
-                            for (h, rule) in rules.iter_mut().enumerate() {
-                                rule.origin = origin(format!("{path}.toPorts[{p}].rules.http[{h}]"));
+                        match &mut port.l7 {
+                            Some(L7::Http(rules)) => {
+                                for (h, rule) in rules.iter_mut().enumerate() {
+                                    rule.origin = origin(format!("{path}.toPorts[{p}].rules.http[{h}]"));
+                                }
                             }
+                            Some(L7::Kafka(rules)) => {
+                                for (k, rule) in rules.iter_mut().enumerate() {
+                                    rule.origin = origin(format!("{path}.toPorts[{p}].rules.kafka[{k}]"));
+                                }
+                            }
+                            _ => {}
                         }
                     }
                 }
@@ -147,6 +155,7 @@ fn port_rule(l7: bool) -> impl Strategy<Value = PortRule> {
     let kinds = prop_oneof![
         2 => vec(http_rule(), 0..3).prop_map(L7::Http),
         1 => Just(L7::Dns(Vec::new())),
+        1 => vec(kafka_rule(), 0..3).prop_map(L7::Kafka),
     ];
     let l7 = option::weighted(0.3, kinds).prop_map(move |kind| kind.filter(|_| l7));
     (vec(port(), 0..3), l7).prop_map(|(ports, l7)| PortRule { origin: nowhere(), ports, l7 })
@@ -163,6 +172,19 @@ fn port() -> impl Strategy<Value = PortMatch> {
     ];
     let protocol = prop_oneof![2 => Just(Protocol::Tcp), 1 => protocol];
     (protocol, port).prop_map(|(protocol, port)| PortMatch { protocol, port })
+}
+
+fn kafka_rule() -> impl Strategy<Value = KafkaRule> {
+    let requests = select(&[KafkaRequests::Any, KafkaRequests::Produce, KafkaRequests::ApiKey(3)][..]);
+    (requests, option::of(select(&["a", "b*"][..]))).prop_map(|(requests, topic)| KafkaRule {
+        origin: nowhere(),
+        requests,
+        api_version: None,
+        client_id: None,
+        topic: topic.map(str::to_owned),
+        groups: None,
+        transactional_ids: None,
+    })
 }
 
 fn http_rule() -> impl Strategy<Value = HttpRule> {

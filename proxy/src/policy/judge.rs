@@ -1,5 +1,6 @@
 //! One request against both ends' policies.
 
+use l7_parsers::kafka::{Policy, Question, Verdict};
 use policy_engine::http::{HeaderAction, HttpRequest, HttpVerdict};
 use tektin_abi::maps::{SteeredValue, action};
 
@@ -72,6 +73,8 @@ impl Judgement {
 pub enum Judging<'a> {
     /// A request.
     Request(HttpRequest<'a>),
+    /// One name in a Kafka request.
+    Kafka(&'a Question<'a>),
     /// Whether a connection that stands may go on standing: only what no request could pass denies it.
     Connection,
 }
@@ -123,20 +126,39 @@ impl Snapshot {
             None => EndDecision::enforced(Action::Deny, direction.default_deny_rule),
             Some(PieceVerdict::Deny { rule }) => EndDecision::enforced(Action::Deny, *rule),
             Some(PieceVerdict::Allow { rule }) => EndDecision::enforced(Action::Allow, *rule),
-            Some(PieceVerdict::Redirect { rule, http, any }) => {
-                let Judging::Request(request) = what else {
-                    return EndDecision::enforced(Action::Redirect, *rule);
+            Some(PieceVerdict::Redirect { rule, http, kafka, any }) => {
+                let allowing = match what {
+                    Judging::Connection => return EndDecision::enforced(Action::Redirect, *rule),
+                    Judging::Request(request) => match http.rules.decide(&request) {
+                        HttpVerdict::Allowed { rule, actions } => {
+                            header_actions.extend(actions);
+                            Some(http.ids.get(rule).copied().unwrap_or(0))
+                        }
+                        HttpVerdict::Denied => *any,
+                    },
+                    Judging::Kafka(question) => match kafka.judge(question) {
+                        Verdict::Allow { rule } => Some(rule),
+                        Verdict::Deny { .. } => *any,
+                    },
                 };
-                match (http.rules.decide(&request), any) {
-                    (HttpVerdict::Allowed { rule, actions }, _) => {
-                        header_actions.extend(actions);
-                        EndDecision::enforced(Action::Allow, http.ids.get(rule).copied().unwrap_or(0))
-                    }
-                    (HttpVerdict::Denied, Some(any)) => EndDecision::enforced(Action::Allow, *any),
-                    (HttpVerdict::Denied, None) => EndDecision::enforced(Action::Deny, *rule),
+                match allowing {
+                    Some(allowing) => EndDecision::enforced(Action::Allow, allowing),
+                    None => EndDecision::enforced(Action::Deny, *rule),
                 }
             }
         }
+    }
+
+    /// Whether the rules of either end expect Kafka there.
+    #[must_use]
+    pub fn expects_kafka(&self, steered: &SteeredValue, port: u16) -> bool {
+        let has_rules = |endpoint, policy: fn(&Roots) -> u32, peer| {
+            let id = self.endpoints.get(endpoint).map(policy);
+            let piece = id.and_then(|id| self.policies.get(id)).and_then(|policy| policy.piece(peer, port));
+            matches!(piece, Some(PieceVerdict::Redirect { kafka, .. }) if !kafka.rules.is_empty())
+        };
+        has_rules(steered.src_endpoint, |roots| roots.egress, steered.dst_identity)
+            || has_rules(steered.dst_endpoint, |roots| roots.ingress, steered.src_identity)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use l7_parsers::kafka::RuleSet;
+
 use super::{
+    kafka::{self, KafkaRuleError},
     overlay::Overlay,
     rules::{CompiledRules, RuleCache, RuleError},
 };
@@ -50,7 +53,7 @@ pub(super) struct Piece {
 pub(super) enum PieceVerdict {
     Deny { rule: u32 },
     Allow { rule: u32 },
-    Redirect { rule: u32, http: Arc<CompiledRules>, any: Option<u32> },
+    Redirect { rule: u32, http: Arc<CompiledRules>, kafka: Arc<RuleSet>, any: Option<u32> },
 }
 
 /// Why an update was refused. The policies in force stay.
@@ -61,6 +64,12 @@ pub enum UpdateError {
         policy: u32,
         #[source]
         source: RuleError,
+    },
+    #[error("policy {policy}: Kafka {source}")]
+    KafkaRule {
+        policy: u32,
+        #[source]
+        source: KafkaRuleError,
     },
     #[error("policy {policy}: {what}")]
     Malformed { policy: u32, what: &'static str },
@@ -210,6 +219,9 @@ fn verdict(
         link_proto::Action::Redirect => PieceVerdict::Redirect {
             rule: piece.rule,
             http: cache.compile(&piece.http).map_err(|source| UpdateError::HttpRule { policy, source })?,
+            kafka: kafka::rule_set(&piece.kafka)
+                .map(Arc::new)
+                .map_err(|source| UpdateError::KafkaRule { policy, source })?,
             any: (piece.any_request_rule != 0).then_some(piece.any_request_rule),
         },
     })

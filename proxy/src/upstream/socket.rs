@@ -15,7 +15,10 @@ use tektin_abi::maps::identity;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::UpstreamError;
-use crate::{capture::Flow, verdict::Permit};
+use crate::{
+    capture::Flow,
+    verdict::{Admission, Permit},
+};
 
 /// How upstream sockets are made.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,19 @@ impl UpstreamSockets {
         _permit: &Permit<R>,
         flow: &Flow,
     ) -> Result<TcpStream, UpstreamError> {
+        self.open(flow).await
+    }
+
+    /// The same for a connection whose requests are judged on the way.
+    pub(crate) async fn connect_admitted(
+        &self,
+        _admission: &Admission,
+        flow: &Flow,
+    ) -> Result<TcpStream, UpstreamError> {
+        self.open(flow).await
+    }
+
+    async fn open(&self, flow: &Flow) -> Result<TcpStream, UpstreamError> {
         let connecting = async {
             let peer = flow.peer.0;
             let (first, second) = match self.source {

@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use bytes::BytesMut;
 use l7_parsers::kafka::{Limits, Policy, Question, Record, RuleSet, Verdict};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -46,7 +47,8 @@ pub(crate) fn start(port: u16, broker: SocketAddr, shared: Arc<Shared>) {
                     let rules = || Held(Arc::clone(&shared.rules.lock().unwrap()));
                     let record = |record| shared.records.lock().unwrap().push(record);
                     // A client that goes away without a word is none of the test's business.
-                    let _ = carry(client, upstream, Limits::default(), rules, record).await;
+                    let limits = Limits::default();
+                    let _ = carry(client, upstream, BytesMut::new(), limits, rules, record, |_| {}).await;
                 });
             }
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use policy_engine::{
     compiled::{Class, ClassId, DirectionPolicy, L4Verdict, L7Rules, Piece},
     lookup::lpm_entries,
-    model::{HttpRule, Mismatch, Origin, Protocol},
+    model::{HttpRule, KafkaRequests, KafkaRule, Mismatch, Origin, Protocol},
 };
 use tektin_abi::maps::{PolicyKey, PolicyValue, action, prefix, proto};
 use tektin_proxy::link_proto as link;
@@ -93,7 +93,8 @@ fn link_piece(piece: &Piece, rules: &mut RuleTable) -> link::Piece {
         L4Verdict::Redirect { rule, l7 } => {
             message.set_action(link::Action::Redirect);
             message.rule = rule_id(rules, rule);
-            let L7Rules { http, any } = l7.as_ref();
+            let L7Rules { http, kafka, any } = l7.as_ref();
+            message.kafka = kafka.iter().map(|rule| link_kafka(rule, rules)).collect();
             message.http = http.iter().map(|rule| link_http(rule, rules)).collect();
             message.any_request_rule = any.as_ref().map_or(DEFAULT_DENY, |any| rule_id(rules, any));
         }
@@ -127,6 +128,27 @@ fn link_http(rule: &HttpRule, rules: &mut RuleTable) -> link::HttpRule {
                 }),
             })
             .collect(),
+    }
+}
+
+fn link_kafka(rule: &KafkaRule, rules: &mut RuleTable) -> link::KafkaRule {
+    let names =
+        |names: &Option<Vec<String>>| names.as_ref().map(|names| link::KafkaNames { names: names.clone() });
+    let (role, api_key) = match rule.requests {
+        KafkaRequests::Any => (link::KafkaRole::NoRole, None),
+        KafkaRequests::Produce => (link::KafkaRole::Produce, None),
+        KafkaRequests::Consume => (link::KafkaRole::Consume, None),
+        KafkaRequests::ApiKey(key) => (link::KafkaRole::NoRole, Some(i32::from(key))),
+    };
+    link::KafkaRule {
+        rule: rule_id(rules, &rule.origin),
+        role: i32::from(role),
+        api_key,
+        api_version: rule.api_version.map(i32::from),
+        client_id: rule.client_id.clone(),
+        topic: rule.topic.clone(),
+        groups: names(&rule.groups),
+        transactional_ids: names(&rule.transactional_ids),
     }
 }
 

@@ -44,6 +44,33 @@ fn an_allowed_request() {
 }
 
 #[test]
+fn a_kafka_request() {
+    let kafka = link::Kafka {
+        api_key: 0,
+        api_name: "Produce".into(),
+        api_version: 9,
+        correlation_id: 4,
+        client_id: "shop".into(),
+        topics: vec!["orders".into(), "stock".into()],
+        topics_in_all: 2,
+        error_code: 29,
+        ..link::Kafka::default()
+    };
+    let record = record(&link::Record { http: None, kafka: Some(kafka), ..allowed() }, &World);
+    let json = serde_json::to_value(&record).unwrap();
+    assert_eq!(json["kafka"]["api"], "Produce");
+    assert_eq!(json["kafka"]["topics"], serde_json::json!(["orders", "stock"]));
+    assert_eq!((&json["kafka"]["error_code"], &json["kafka"]["latency_ns"]), (&29.into(), &5_000.into()));
+    assert_eq!(crate::flows::table::what(&record), "Produce v9 orders stock error 29");
+    let wanted = |protocol: &str| {
+        let filter =
+            crate::flows::filter::FlowFilter { protocol: vec![protocol.into()], ..Default::default() };
+        crate::flows::filter::Filter::new(&filter).unwrap().matches(&record)
+    };
+    assert!(wanted("kafka") && wanted("tcp") && !wanted("http"));
+}
+
+#[test]
 fn a_denied_request_names_default_deny() {
     let denied = link::Record {
         outcome: link::Outcome::Denied.into(),
@@ -72,6 +99,7 @@ fn a_refused_connection_has_a_reason_and_no_rule() {
         outcome: link::Outcome::Refused.into(),
         reason: "bare LF in the head".into(),
         http: None,
+        kafka: None,
         ..allowed()
     };
     let record = record(&refused, &World);

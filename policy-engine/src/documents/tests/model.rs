@@ -2,8 +2,8 @@
 
 use super::{accepted, ccnp, cnp, knp, rule, rule_in, spec};
 use crate::model::{
-    FqdnSelector, HeaderMatch, L7, Mismatch, Operator, Peer, Peers, PortMatch, PortRef, Ports, Protocol,
-    Selector, Subject,
+    FqdnSelector, HeaderMatch, KafkaRequests, KafkaRule, L7, Mismatch, Operator, Peer, Peers, PortMatch,
+    PortRef, Ports, Protocol, Selector, Subject,
 };
 
 /// `k8s:app=web,reserved:host,!x,y!=1|2`, in the order of the requirements.
@@ -234,8 +234,6 @@ fn http_rules() {
 #[test]
 fn other_l7_rules() {
     assert_eq!(l7("rules: {dns: [{matchName: A.b}]}"), Some(L7::Dns(vec![FqdnSelector::Name("a.b".into())])));
-    let kafka = serde_json::json!({"role": "produce", "topic": "t"});
-    assert_eq!(l7("rules: {kafka: [{role: produce, topic: t}]}"), Some(L7::Kafka(vec![kafka])));
     assert_eq!(l7("rules: {l7proto: r2d2}"), Some(L7::Other("r2d2".into())));
     assert_eq!(l7("serverNames: [a.com]"), Some(L7::Sni(vec!["a.com".into()])));
     assert_eq!(l7("terminatingTLS: {secret: {name: s}}"), Some(L7::Other("tls".into())));
@@ -320,4 +318,44 @@ fn network_policy_rules() {
     let Ports::OneOf(rules) = &spec.ingress[0].ports else { panic!() };
     assert_eq!(rules[1].origin.to_string(), "NetworkPolicy default/p spec.ingress[0].ports[1]");
     assert_eq!(rules[1].ports[0].protocol, Protocol::Tcp);
+}
+
+#[test]
+fn kafka_rules() {
+    let Some(L7::Kafka(rules)) = l7(
+        "rules: {kafka: [{role: Produce, topic: t-*, transactionalIds: [x, 'y*']}, {role: consume, groups: ['*']}, \
+         {apiKey: offsets, apiVersion: '3', clientID: c, topic: ''}, {apiKey: ShareFetch}, {}]}",
+    ) else {
+        panic!("Kafka rules");
+    };
+    let paths: Vec<&str> = rules.iter().map(|rule| rule.origin.path.as_str()).collect();
+    assert!(paths[1].ends_with("toPorts[0].rules.kafka[1]"), "{paths:?}");
+    let none = |at: usize, requests| KafkaRule {
+        origin: rules[at].origin.clone(),
+        requests,
+        api_version: None,
+        client_id: None,
+        topic: None,
+        groups: None,
+        transactional_ids: None,
+    };
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(
+        rules,
+        [
+            KafkaRule {
+                topic: Some("t-*".into()),
+                transactional_ids: names(&["x", "y*"]),
+                ..none(0, KafkaRequests::Produce)
+            },
+            KafkaRule { groups: names(&["*"]), ..none(1, KafkaRequests::Consume) },
+            KafkaRule {
+                api_version: Some(3),
+                client_id: Some("c".into()),
+                ..none(2, KafkaRequests::ApiKey(2))
+            },
+            none(3, KafkaRequests::ApiKey(78)),
+            none(4, KafkaRequests::Any),
+        ]
+    );
 }

@@ -57,9 +57,6 @@ fn all_published_examples_parse() {
             "l3/service/service.yaml",
             "l4/l4_sni.yaml",
             "l7/dns/dns.yaml",
-            "l7/kafka/kafka-role.yaml",
-            "l7/kafka/kafka-sw-security-policy.yaml",
-            "l7/kafka/kafka.yaml",
         ]
     );
 }

@@ -87,7 +87,6 @@ fn usual_documents_have_no_warnings() {
 #[test]
 fn not_enforced() {
     let tcp = "ports: [{port: '443', protocol: TCP}]";
-    let kafka = "ports: [{port: '9092', protocol: TCP}], rules: {kafka: [{role: consume, topic: t}]}";
     let tls = "terminatingTLS: {secret: {name: s}}, originatingTLS: {secret: {name: s}}";
     for (rule, path, what) in [
         ("toFQDNs: [{matchName: a.com}]".to_owned(), "toFQDNs[0]", "DNS names"),
@@ -102,7 +101,6 @@ fn not_enforced() {
             "toPorts[0].rules.dns",
             "DNS rules",
         ),
-        (format!("toPorts: [{{{kafka}}}]"), "toPorts[0].rules.kafka", "Kafka"),
         (
             format!("toPorts: [{{{tcp}, rules: {{l7proto: r2d2, l7: [{{cmd: READ}}]}}}}]"),
             "toPorts[0].rules.l7proto",

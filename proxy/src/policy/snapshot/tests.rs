@@ -1,10 +1,11 @@
+use l7_parsers::kafka::{Question, Resource};
 use tektin_abi::maps::SteeredValue;
 
 use super::*;
 use crate::{
     link_proto::{
-        Action, Class as ClassMessage, EndpointRoot, HeaderMatch, HttpRule, Mismatch, Piece as PieceMessage,
-        Policy, PolicyChange,
+        Action, Class as ClassMessage, EndpointRoot, HeaderMatch, HttpRule, KafkaNames, KafkaRole, KafkaRule,
+        Mismatch, Piece as PieceMessage, Policy, PolicyChange,
     },
     policy::Judging,
 };
@@ -192,4 +193,70 @@ fn an_endpoint_that_nobody_told_of_is_denied_in_words() {
     let judgement = Snapshot::default().judge(&steered, 80, Judging::Connection);
     assert!(judgement.denies());
     assert_eq!(judgement.reason(), "the proxy knows no policy of this endpoint");
+}
+
+/// A redirect of port 9092 with these rules.
+fn kafka_piece(kafka: Vec<KafkaRule>) -> PieceMessage {
+    PieceMessage { kafka, ..piece(6, (9092, 9092), Action::Redirect, 3) }
+}
+
+fn topic_question(topic: &str) -> Question<'_> {
+    Question {
+        api_key: 0,
+        api_version: 9,
+        client_id: "c",
+        resource: Resource::Topic(topic),
+        group: None,
+        transactional_id: None,
+    }
+}
+
+#[test]
+fn kafka_rules_judge_names() {
+    let produce = KafkaRule {
+        rule: 4,
+        role: KafkaRole::Produce.into(),
+        topic: Some("a*".into()),
+        ..KafkaRule::default()
+    };
+    let with = |piece: PieceMessage| {
+        let policies = vec![policy(1, vec![vec![piece]])];
+        apply(&Snapshot::default(), &full(policies, vec![ingress(1, 1)])).unwrap()
+    };
+    let steered = SteeredValue { src_identity: 300, dst_endpoint: 1, ..SteeredValue::default() };
+    let judged = |snapshot: &Snapshot, topic: &str| {
+        let end = snapshot.judge(&steered, 9092, Judging::Kafka(&topic_question(topic))).ingress;
+        (end.action, end.rule)
+    };
+    let rules = with(kafka_piece(vec![produce.clone()]));
+    assert_eq!(judged(&rules, "ab"), (Action::Allow, 4));
+    assert_eq!(judged(&rules, "b"), (Action::Deny, 3));
+    assert!(rules.expects_kafka(&steered, 9092));
+    assert!(!rules.expects_kafka(&steered, 9093));
+    // A plain allow beside them lets the rest pass.
+    let any = with(PieceMessage { any_request_rule: 8, ..kafka_piece(vec![produce]) });
+    assert_eq!(judged(&any, "ab"), (Action::Allow, 4));
+    assert_eq!(judged(&any, "b"), (Action::Allow, 8));
+    // Rules of another protocol let nothing pass.
+    let http = HttpRule { rule: 5, ..HttpRule::default() };
+    let http = with(PieceMessage { http: vec![http], ..kafka_piece(Vec::new()) });
+    assert_eq!(judged(&http, "ab"), (Action::Deny, 3));
+    assert!(!http.expects_kafka(&steered, 9092));
+}
+
+#[test]
+fn kafka_rules_that_make_no_sense_are_refused() {
+    let names = |names: &[&str]| KafkaNames { names: names.iter().map(|name| (*name).into()).collect() };
+    for rule in [
+        KafkaRule { role: KafkaRole::Consume.into(), api_key: Some(1), ..KafkaRule::default() },
+        KafkaRule { role: 77, ..KafkaRule::default() },
+        KafkaRule { api_key: Some(70_000), ..KafkaRule::default() },
+        KafkaRule { api_version: Some(-40_000), ..KafkaRule::default() },
+        KafkaRule { groups: Some(names(&[])), ..KafkaRule::default() },
+        KafkaRule { transactional_ids: Some(names(&[])), ..KafkaRule::default() },
+    ] {
+        let policies = vec![policy(1, vec![vec![kafka_piece(vec![rule.clone()])]])];
+        let refused = apply(&Snapshot::default(), &full(policies, vec![ingress(1, 1)]));
+        assert!(matches!(refused.err(), Some(UpdateError::KafkaRule { policy: 1, .. })), "{rule:?}");
+    }
 }

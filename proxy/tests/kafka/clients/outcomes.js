@@ -6,7 +6,7 @@ const kafka = new Kafka({
   brokers: [bootstrap],
   sasl: { mechanism: 'plain', username, password },
   logLevel: logLevel.NOTHING,
-  retry: { retries: 1, initialRetryTime: 50 },
+  retry: { retries: 8, initialRetryTime: 100, maxRetryTime: 400 },
 })
 const name = (kind) => `${kind}-${run}`
 const tell = (what, outcome) => console.log(`${what}: ${outcome}`.replaceAll(`-${run}`, ''))

@@ -182,6 +182,11 @@ fn kafka() {
         ("{apiVersion: x}", "apiVersion", "no version"),
         ("{apiVersion: 1}", "apiVersion", "write it in quotes: \"1\""),
         ("{topic: 'a b'}", "topic", "no topic"),
+        ("{topic: 'a*b'}", "topic", "no topic"),
+        ("{groups: []}", "groups", "is empty"),
+        ("{groups: g}", "groups", "list"),
+        ("{groups: ['g*g']}", "groups[0]", "at its end"),
+        ("{transactionalIds: ['']}", "transactionalIds[0]", "no name"),
         ("{clientId: x}", "clientId", "did you mean \"clientID\"?"),
     ] {
         let text =
