@@ -1,7 +1,8 @@
 """Servers for the traffic tests, all in one process: server.py KIND:PORT[@ADDRESS]...
 
 http  HTTP/1.1 with keep-alive. Answers with a JSON description of the request as it arrived (client
-      address, method, path, headers, body length and SHA-256). /big/N answers with N bytes.
+      address, method, path, headers, body length and SHA-256). /big/N answers with N bytes,
+      /late/… a quarter of a second after the request's last byte.
       A request with `Upgrade:` gets 101 and then its bytes back.
 echo  TCP, sends back what comes.
 udp   UDP, sends back what comes.
@@ -13,6 +14,7 @@ import json
 import socket
 import sys
 import threading
+import time
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
@@ -45,6 +47,8 @@ class Mirror(http.server.BaseHTTPRequestHandler):
         for piece in self.body():
             digest.update(piece)
             length += len(piece)
+        if self.path.startswith("/late/"):
+            time.sleep(0.25)
         if self.path.startswith("/big/"):
             left = int(self.path.rsplit("/", 1)[1])
             self.send_response(200)

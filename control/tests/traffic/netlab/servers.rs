@@ -37,6 +37,7 @@ impl Lab {
         assert_eq!(line.trim(), "ready", "python3 server.py {what:?} in {}", ns.name());
     }
 
+    /// `/late/` is answered by what [`Lab::serve`] put on port 8080.
     pub fn nginx(&self, ns: &Namespace) -> Nginx {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let dir = self.dir().join(format!("nginx-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -54,6 +55,7 @@ impl Lab {
                server {{
                  listen 80; listen [::]:80; listen 81 http2; listen [::]:81 http2;
                  add_header X-Client $remote_addr always;
+                 location /late/ {{ proxy_pass http://127.0.0.1:8080; }}
                  location / {{ return 200 \"$request_method $request_uri from $remote_addr\\n\"; }}
                }}
              }}"
