@@ -163,6 +163,10 @@ impl Enforcement {
         }
         if let Err((undo, error)) = written {
             self.undo(&plan, &undo);
+            // Flows that began meanwhile may have met a peer's new class: they are judged again.
+            if let Err(error) = self.raise_revision() {
+                tracing::error!(%error, "flows that began during a refused change keep its verdict");
+            }
             self.tell_proxy_of_the_way_back(&plan, rules).await;
             return Err(error.into());
         }
@@ -297,10 +301,10 @@ impl Enforcement {
                     self.ids.insert(*key, *id);
                     removals.extend(before.as_ref().map(Removal::replaced));
                 }
-                Step::Patch { id, patch, .. } => removals.push(Removal::dropped(*id, patch)),
-            }
-            if let Step::Patch { key, id, .. } = step {
-                debug_assert_eq!(self.ids.get(key), Some(id));
+                Step::Patch { key, id, patch, .. } => {
+                    debug_assert_eq!(self.ids.get(key), Some(id));
+                    removals.push(Removal::dropped(*id, patch));
+                }
             }
         }
         // What another run has written is known by its ids alone.
