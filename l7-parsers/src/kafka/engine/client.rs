@@ -53,7 +53,7 @@ impl Engine {
             Some(Ok(length)) if length <= self.limits.request_octets => length,
             Some(_) => {
                 let start = Start { api_key: -1, api_version: -1, correlation_id: -1 };
-                return self.refuse(Closing::RequestLength, Draft::new(start, "", "", now), now);
+                return self.refuse(Closing::RequestLength, Draft::new(start, "", "", now));
             }
         };
         if self.client.len() < 4 + length {
@@ -64,7 +64,7 @@ impl Engine {
         match self.understand(frame, now) {
             Ok(Some(request)) => self.resolve(request, policy, now),
             Ok(None) => {}
-            Err((closing, draft)) => return self.refuse(closing, *draft, now),
+            Err((closing, draft)) => return self.refuse(closing, *draft),
         }
         Step::Made
     }
@@ -261,7 +261,7 @@ impl Engine {
         }
     }
 
-    fn refuse(&mut self, closing: Closing, mut draft: Draft, _now: Instant) -> Step {
+    fn refuse(&mut self, closing: Closing, mut draft: Draft) -> Step {
         draft.record.outcome = Outcome::Refused(closing);
         self.end_after(closing, draft);
         Step::Made
