@@ -19,7 +19,7 @@ RUN_TOOLS=(ip:iproute2 nft:nftables nsenter:util-linux)
 DEMO_TOOLS=(nginx:nginx-light curl:curl nghttp:nghttp2-client)
 TEST_TOOLS=(nghttpd:nghttp2-server nc:netcat-openbsd socat:socat ping:iputils-ping python3:python3 arping:iputils-arping go:golang-go)
 KAFKA_TOOLS=(java:default-jre-headless mvn:maven node:nodejs npm:npm kcat:kcat)
-BENCH_TOOLS=(nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl python3:python3 sysctl:procps)
+BENCH_TOOLS=(nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl python3:python3 sysctl:procps go:golang-go)
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 fail() { printf 'bootstrap: %s\n' "$*" >&2; exit 1; }
@@ -134,6 +134,16 @@ install_h2spec() {
   (cd "$here/testdata/h2spec" && go build -buildvcs=false -o "$tools/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
 }
 
+# The gRPC server and load generator of the bench; loadtests/grpc-peer pins grpc-go.
+install_grpc_peer() {
+  local here tool
+  here=$(dirname "$(realpath "$0")")
+  tool=$(realpath -m "${CARGO_TARGET_DIR:-$here/target}")/bench/grpc
+  [ "$tool" -nt "$here/loadtests/grpc-peer/go.sum" ] && [ "$tool" -nt "$here/loadtests/grpc-peer/main.go" ] && return
+  say "building the bench's gRPC peer into $tool (needs Go 1.26)"
+  (cd "$here/loadtests/grpc-peer" && go build -buildvcs=false -o "$tool" .)
+}
+
 what=${1:-build}
 want cc:gcc
 case $what in
@@ -155,4 +165,5 @@ install_rust_parts
 [ "$what" != test ] || install_kafka
 [ "$what" != fuzz ] || install_cargo_fuzz
 [ "$what" != bench ] || install_envoy
+[ "$what" != bench ] || install_grpc_peer
 say "all there for: $what"

@@ -68,6 +68,10 @@ def unfit(wanted: Settings) -> str | None:
         return f"no such peer: {', '.join(sorted(unknown))} (there are {', '.join(NAMES)})"
     if any(name.startswith("tektin") for name in chosen(wanted)) and not os.access(wanted.tektin, os.X_OK):
         return f"{wanted.tektin} is not built: run 'make bench'"
+    if unknown := set(wanted.ways) - set(measure.WAYS):
+        return f"no such way: {', '.join(sorted(unknown))} (there are {', '.join(measure.WAYS)})"
+    if not os.access(wanted.grpc, os.X_OK):
+        return f"{wanted.grpc} is not there: run './bootstrap.sh bench'"
     if "envoy" in chosen(wanted) and not os.access(wanted.envoy, os.X_OK):
         return f"{wanted.envoy} is not there: run './bootstrap.sh bench'"
     return None
@@ -92,7 +96,7 @@ def bench(stack: ExitStack, wanted: Settings) -> None:
     at_rest = [measure.memory_at_rest(peer) for peer in between]
     samples, bodies, failures = rounds(peers, wanted)
     memory = []
-    for peer, rest in zip(between, at_rest, strict=True):
+    for peer, rest in [] if wanted.ways else zip(between, at_rest, strict=True):
         say(f"{peer.title}: {wanted.idle_connections:,} idle connections")
         memory.append(measure.memory_with_connections(peer, rest, wanted.idle_connections))
     for peer in peers:
@@ -112,7 +116,7 @@ def start(stack: ExitStack, dir: Path, id: str, wanted: Settings) -> list[Peer]:
         say("client, node and server, joined by veths; nginx as the backend")
         lab = plain.build(stack, dir, id, wanted)
         if "direct" in names:
-            peers["direct"] = direct.start(lab)
+            peers["direct"] = direct.start(lab, wanted)
         for module, name in ((envoy, "envoy"), (haproxy, "haproxy"), (nginx, "nginx")):
             if name in names:
                 say(f"starting {name}")
@@ -120,13 +124,13 @@ def start(stack: ExitStack, dir: Path, id: str, wanted: Settings) -> list[Peer]:
     if {"tektin-l4", "tektin-l7"} & set(names):
         say("the same with Tektin on the node")
         lab = tektin.build(stack, dir, id, wanted)
-        peers["tektin-l4"], peers["tektin-l7"] = tektin_l4.start(lab), tektin_l7.start(lab)
+        peers["tektin-l4"], peers["tektin-l7"] = tektin_l4.start(lab, wanted), tektin_l7.start(lab, wanted)
     return [peers[name] for name in names]
 
 
 def rounds(peers: list[Peer], wanted: Settings):
     samples, bodies, failures = [], [], []
-    total = wanted.rounds * len(peers) * (len(measure.WAYS) + 1)
+    total = wanted.rounds * sum(len(measure.ways(peer, wanted)) + (not wanted.ways) for peer in peers)
     for peer in peers:
         say(f"{peer.title}: warming up")
         measure.warm_up(peer, wanted)
@@ -144,9 +148,9 @@ def rounds(peers: list[Peer], wanted: Settings):
         turn = round % len(peers)
         order = peers[turn:] + peers[:turn]
         for way in measure.WAYS:
-            for peer in order:
+            for peer in (peer for peer in order if way in measure.ways(peer, wanted)):
                 try:
-                    sample = measure.requests(peer, way, round, wanted.seconds)
+                    sample = measure.requests(peer, way, round, wanted)
                 except LoadFailed as failure:
                     failed(round, way, peer, failure)
                     continue
@@ -154,7 +158,7 @@ def rounds(peers: list[Peer], wanted: Settings):
                 progress(f"round {round + 1}, {way}, {peer.title}: {sample.rate:,.0f} requests/s, "
                          f"{sample.machine_cpu:.1f} µs CPU a request, p99 {sample.p99 / 1000:.2f} ms, "
                          f"{sample.failed} failed, {sample.repeated_syns} SYNs again")
-        for peer in order:
+        for peer in [] if wanted.ways else order:
             try:
                 body = measure.large_body(peer, round, wanted)
             except LoadFailed as failure:

@@ -25,6 +25,7 @@ def judged(what: str, got: Spread | None, sign: str, limit: float, digits: int, 
 
 def all_of(samples: list[Sample], bodies: list[BodySample], memory: list[MemorySample], idle: int) -> list[Goal]:
     by_way = {way: [sample for sample in samples if sample.way == way] for way in measure.WAYS}
+    unary, streaming = (by_way[way] for way in measure.GRPC)
     kept, each = by_way[measure.KEEP_ALIVE], by_way[measure.CONNECTION_EACH]
     beyond = added(kept, "direct")
     own = next((sample for sample in memory if sample.peer == "tektin-l7"), None)
@@ -38,6 +39,9 @@ def all_of(samples: list[Sample], bodies: list[BodySample], memory: list[MemoryS
 
     def rate(sample):
         return sample.rate
+
+    def own_cpu(sample):
+        return sample.process_cpu
 
     return [
         judged("Machine CPU a request, L7 ÷ Envoy, keep-alive",
@@ -61,6 +65,13 @@ def all_of(samples: list[Sample], bodies: list[BodySample], memory: list[MemoryS
         judged("Large bodies, throughput, L7 ÷ HAProxy", ratio(bodies, rate, "tektin-l7", "haproxy"), "≥", 0.9, 2),
         judged("Memory grown during a large body", spread(b.grown for b in bodies if b.peer == "tektin-l7"),
                "≤", 8, 1, " MB"),
+        judged("gRPC unary, CPU a call of it, L7 ÷ Envoy", ratio(unary, own_cpu, "tektin-l7", "envoy"), "≤", 0.6, 2),
+        judged("… what each adds to a path without a proxy",
+               ratio(added(unary, "direct"), lab, "tektin-l7", "envoy"), "≤", 0.6, 2),
+        judged("gRPC streaming, CPU a message of it, L7 ÷ Envoy",
+               ratio(streaming, own_cpu, "tektin-l7", "envoy"), "≤", 0.6, 2),
+        judged("… what each adds to a path without a proxy",
+               ratio(added(streaming, "direct"), lab, "tektin-l7", "envoy"), "≤", 0.6, 2),
     ]
 
 

@@ -16,8 +16,13 @@ def rows() -> list[tuple[str, str]]:
         ("Memory", f"{memory:.0f} GiB"),
         ("Kernel", f"Linux {platform.release()}"),
         ("Tools", f"wrk {first('wrk', '-v').split()[1]}, h2load {first('h2load', '--version').split('/')[-1]}, "
-                  f"curl {first('curl', '--version').split()[1]}"),
+                  f"curl {first('curl', '--version').split()[1]}, grpc-go {grpc_version()}"),
     ]
+
+
+def grpc_version() -> str:
+    lines = (REPOSITORY / "loadtests" / "grpc-peer" / "go.mod").read_text().splitlines()
+    return next((line.split()[1] for line in lines if line.strip().startswith("google.golang.org/grpc ")), "unknown")
 
 
 def field(text: str, name: str) -> str:

@@ -6,7 +6,7 @@ from contextlib import suppress
 import cost
 import settings
 from lab import probe
-from load import Load, LoadFailed, body, h2load, idle, wrk
+from load import Load, LoadFailed, body, grpc, h2load, idle, wrk
 from peers import Peer, Records
 from samples import BodySample, MemorySample, Sample
 from settings import Settings
@@ -14,11 +14,22 @@ from settings import Settings
 KEEP_ALIVE = "keep-alive"
 CONNECTION_EACH = "connection a request"
 H2C = "h2c"
+GRPC_UNARY = "gRPC unary"
+GRPC_STREAMING = "gRPC streaming"
 BODY = "large body"
-WAYS = (KEEP_ALIVE, CONNECTION_EACH, H2C)
+GRPC = (GRPC_UNARY, GRPC_STREAMING)
+WAYS = (KEEP_ALIVE, CONNECTION_EACH, H2C, *GRPC)
 
 
-def load(peer: Peer, way: str, seconds: int) -> Load:
+def ways(peer: Peer, wanted: Settings) -> list[str]:
+    """What it is measured with."""
+    return [way for way in WAYS if (way not in GRPC or peer.grpc) and (not wanted.ways or way in wanted.ways)]
+
+
+def load(peer: Peer, way: str, seconds: int, wanted: Settings) -> Load:
+    if way in GRPC:
+        return grpc.run(peer.client, wanted.grpc, peer.host, peer.grpc, way.removeprefix("gRPC "),
+                        settings.GRPC_CONNECTIONS, settings.GRPC_CALLS, seconds)
     if way == H2C:
         url = peer.url(settings.PATH, h2=True)
         return h2load.run(peer.client, url, settings.H2_CONNECTIONS, settings.H2_STREAMS, seconds)
@@ -28,20 +39,22 @@ def load(peer: Peer, way: str, seconds: int) -> Load:
 
 def warm_up(peer: Peer, wanted: Settings) -> None:
     """Fills caches and pools; what breaks here breaks again where it counts."""
-    for way in WAYS:
+    for way in ways(peer, wanted):
         with suppress(LoadFailed):
-            load(peer, way, 1)
+            load(peer, way, 1, wanted)
+    if wanted.ways:
+        return
     with suppress(LoadFailed):
         body.fetch(peer.client, peer.url(settings.BIG_PATH), wanted.body_mib)
 
 
-def requests(peer: Peer, way: str, round: int, seconds: int) -> Sample:
+def requests(peer: Peer, way: str, round: int, wanted: Settings) -> Sample:
     pids = peer.processes()
     recorded = peer.records() if peer.records else None
     repeated = probe.repeated_syns(peer.client)
     group = peer.client.group
     started, before = time.monotonic(), cost.cpu(pids, group)
-    done = load(peer, way, seconds)
+    done = load(peer, way, wanted.seconds, wanted)
     spent, took = cost.cpu(pids, group).since(before), time.monotonic() - started
     if done.requests == 0:
         raise LoadFailed(f"{peer.title}, {way}: not one request succeeded, {done.failed} failed")
@@ -56,6 +69,7 @@ def requests(peer: Peer, way: str, round: int, seconds: int) -> Sample:
         machine_cpu=spent.machine * 1e6 / done.requests,
         lab_cpu=spent.lab * 1e6 / done.requests,
         stolen=spent.stolen / (took * cost.CORES),
+        load_cpu=done.load_cpu / done.seconds,
         failed=done.failed,
         repeated_syns=probe.repeated_syns(peer.client) - repeated,
         requests=done.requests,

@@ -25,6 +25,8 @@ class Sample:
     """Client, backend and what stands between; 0 without control groups."""
     stolen: float
     """Share of the machine's time that the hypervisor took."""
+    load_cpu: float
+    """Share of one core that the load generator took; 0: it does not say."""
     failed: int
     repeated_syns: int
     requests: int

@@ -18,6 +18,14 @@ DENIED_PATH = "/admin"
 CONNECTIONS = 64
 # h2load's connections and streams of each: as many requests in flight as CONNECTIONS.
 H2_CONNECTIONS, H2_STREAMS = 16, 4
+# gRPC clients hold few connections with many calls on each; as many in flight again.
+GRPC_CONNECTIONS, GRPC_CALLS = 4, 16
+# What the rule of every peer allows of gRPC, by service and method.
+GRPC_SERVICE = "grpc.testing.BenchmarkService"
+GRPC_METHODS = ("UnaryCall", "StreamingCall")
+# The same as a path, which must match in full, and what no peer may let pass.
+GRPC_RULE_PATH = f"/{GRPC_SERVICE.replace('.', '[.]')}/({'|'.join(GRPC_METHODS)})"
+GRPC_DENIED = f"/{GRPC_SERVICE}/StreamingFromServer"
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ class Settings:
     body_mib: int
     only: tuple[str, ...]
     """Names of peers; empty: all."""
+    ways: tuple[str, ...]
+    """Of asking, by name; empty: all, and large bodies and memory."""
     results: Path
     load_cpus: str
     """Cores of the load generator, as taskset writes them."""
@@ -40,6 +50,8 @@ class Settings:
     """Worker threads or processes of backend and peers: one for each of `node_cpus`."""
     tektin: Path
     envoy: Path
+    grpc: Path
+    """The gRPC server and load generator."""
 
 
 def target_dir() -> Path:
@@ -54,9 +66,10 @@ def from_command_line() -> Settings:
     parser.add_argument("--idle", type=bounded(1, 20_000), default=10_000, help="idle connections")
     parser.add_argument("--body", type=bounded(1, 4096), default=1024, help="MiB of a large body")
     parser.add_argument("--only", default="", help="peers by name, with commas; leaves RESULTS.md alone")
+    parser.add_argument("--ways", default="", help="ways of asking (h2c, gRPC unary, …), likewise, without bodies and memory")
     args = parser.parse_args()
     load, node = split_cores(sorted(os.sched_getaffinity(0)))
-    whole = not args.quick and not args.only
+    whole = not (args.quick or args.only or args.ways)
     open_files = limits.raise_open_files()
     idle = min(args.idle, 1000 if args.quick else limits.connections_through(open_files))
     bench = target_dir() / "bench"
@@ -68,12 +81,14 @@ def from_command_line() -> Settings:
         open_files=open_files,
         body_mib=args.body,
         only=tuple(name for name in args.only.split(",") if name),
+        ways=tuple(name for name in args.ways.split(",") if name),
         results=REPOSITORY / "loadtests" / "RESULTS.md" if whole else bench / "results.md",
         load_cpus=",".join(map(str, load)),
         node_cpus=",".join(map(str, node)),
         workers=len(node),
         tektin=Path(os.environ.get("TEKTIN", target_dir() / "release" / "tektin")),
         envoy=Path(os.environ.get("ENVOY", envoys[-1] if envoys else bench / "venv" / "envoy-is-not-installed")),
+        grpc=bench / "grpc",
     )
 
 

@@ -1,4 +1,5 @@
-"""The backend, the same nginx for everybody: a short answer, a large body, HTTP/1.1 and h2c."""
+"""The backend, the same for everybody: nginx with a short answer and a large body over HTTP/1.1 and h2c,
+and grpc-go's benchmark service."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from lab.probe import listens
 # HTTP/1.1 and h2c. The second pair is the one that only layer 4 guards where Tektin is in between.
 H1, H2 = 80, 81
 L4_H1, L4_H2 = 8080, 8081
+GRPC, L4_GRPC = 50051, 50052
 # Served, but allowed by no policy.
 CLOSED = 82
 
@@ -39,7 +41,7 @@ http {{
 """
 
 
-def start(stack: ExitStack, place: Place, dir: Path, wanted: settings.Settings) -> Daemon:
+def start(stack: ExitStack, place: Place, dir: Path, wanted: settings.Settings) -> None:
     dir.mkdir()
     # A hole: it costs no disk, and is served from the page cache after the first time.
     with (dir / "big").open("wb") as big:
@@ -52,4 +54,6 @@ def start(stack: ExitStack, place: Place, dir: Path, wanted: settings.Settings) 
     (dir / "nginx.conf").write_text(text)
     daemon = Daemon(stack, place, dir / "log", "nginx", "-p", str(dir), "-c", str(dir / "nginx.conf"))
     daemon.wait_until(lambda: listens(place, H1), "its port")
-    return daemon
+    addresses = [f"0.0.0.0:{port}" for port in (GRPC, L4_GRPC)]
+    grpc = Daemon(stack, place, dir / "grpc.log", str(wanted.grpc), "serve", *addresses)
+    grpc.wait_until(lambda: listens(place, L4_GRPC), "its ports")

@@ -1,6 +1,7 @@
 """Single requests that show that a path does what it is measured for."""
 
 import subprocess
+from pathlib import Path
 
 import settings
 from lab.commands import run
@@ -46,6 +47,30 @@ def rule_holds(client: Place, h1: str, h2: str) -> None:
         expect(client, "403", base + settings.DENIED_PATH, version)
         expect(client, "403", base + settings.PATH + "/more", version)
         expect(client, "403", base + settings.PATH, version, "-X", "POST")
+
+
+def grpc_status(client: Place, program: Path, address: str, method: str) -> str:
+    """What a gRPC client is told of a call with an empty message."""
+    argv = client.command(str(program), "call", address, method)
+    return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout.strip()
+
+
+def grpc_rule_holds(client: Place, program: Path, address: str) -> None:
+    expect_grpc(client, program, address, {"UnaryCall": "OK", settings.GRPC_DENIED: "PermissionDenied",
+                                           "/other.Service/UnaryCall": "PermissionDenied"})
+
+
+def grpc_passes(client: Place, program: Path, address: str) -> None:
+    """A method that the server does not have gets there, and its answer back."""
+    expect_grpc(client, program, address, {"UnaryCall": "OK", "/other.Service/UnaryCall": "Unimplemented"})
+
+
+def expect_grpc(client: Place, program: Path, address: str, calls: dict[str, str]) -> None:
+    for method, wanted in calls.items():
+        path = method if method.startswith("/") else f"/{settings.GRPC_SERVICE}/{method}"
+        got = grpc_status(client, program, address, path)
+        if got != wanted:
+            raise WrongAnswer(f"{address}{path}: {got or 'nothing'}, but {wanted} was to come")
 
 
 def passes(client: Place, h1: str, h2: str) -> None:

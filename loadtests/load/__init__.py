@@ -14,6 +14,8 @@ class Load:
     p50: float
     """Microseconds, as p99."""
     p99: float
+    load_cpu: float = 0
+    """Seconds of CPU time of the tool itself, where it says so."""
 
 
 class LoadFailed(Exception):

@@ -13,9 +13,11 @@ class Peer:
     client: Place
     """Where the load comes from."""
     host: str
-    """What the client talks to, at the ports `h1` (HTTP/1.1) and `h2` (h2c)."""
+    """What the client talks to, at the ports `h1` (HTTP/1.1), `h2` (h2c) and `grpc`."""
     h1: int
     h2: int
+    grpc: int | None
+    """None: it is not asked for gRPC."""
     version: str
     check: Callable[[], None]
     """Raises unless the path does what it is measured for."""

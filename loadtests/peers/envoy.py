@@ -1,4 +1,4 @@
-"""Envoy, with the rule in its RBAC filter; h2c on both sides of its second listener."""
+"""Envoy, with the rules in its RBAC filter; h2c on both sides of its second and third listener."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from lab.commands import run
 from lab.plain import PlainLab
 from peers import Peer, explicit
 
-H1, H2 = 15001, 15002
+H1, H2, GRPC = 15001, 15002, 15003
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
 UNLIMITED = 1_000_000
 
@@ -23,16 +23,22 @@ def start(stack: ExitStack, lab: PlainLab, wanted: settings.Settings) -> Peer:
                 "--disable-hot-restart", "--log-level", "error"]
 
     version = re.search(r"/(\d+\.\d+\.\d+)/", run(str(wanted.envoy), "--version"))
-    return explicit.start(stack, lab, "envoy", "Envoy", f"Envoy {version.group(1)}", H1, H2, argv)
+    return explicit.start(stack, lab, "envoy", "Envoy", f"Envoy {version.group(1)}", H1, H2, argv,
+                          GRPC, wanted.grpc)
 
 
 def configuration() -> dict:
     return {
         "static_resources": {
-            "listeners": [listener("h1", H1, "HTTP1"), listener("h2", H2, "HTTP2")],
+            "listeners": [
+                listener("h1", H1, "HTTP1", rbac(settings.RULE_METHOD, settings.RULE_PATH)),
+                listener("h2", H2, "HTTP2", rbac(settings.RULE_METHOD, settings.RULE_PATH)),
+                listener("grpc", GRPC, "HTTP2", rbac("POST", settings.GRPC_RULE_PATH)),
+            ],
             "clusters": [
                 cluster("h1", backend.H1, {"http_protocol_options": {}}),
                 cluster("h2", backend.H2, {"http2_protocol_options": {}}),
+                cluster("grpc", backend.GRPC, {"http2_protocol_options": {}}),
             ],
         }
     }
@@ -42,7 +48,7 @@ def socket_address(address: str, port: int) -> dict:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
-def listener(name: str, port: int, codec: str) -> dict:
+def listener(name: str, port: int, codec: str, rule: dict) -> dict:
     manager = {
         "@type": f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
@@ -54,7 +60,7 @@ def listener(name: str, port: int, codec: str) -> dict:
             ]
         },
         "http_filters": [
-            {"name": "rbac", "typed_config": rbac()},
+            {"name": "rbac", "typed_config": rule},
             {"name": "router", "typed_config": {"@type": f"{EXTENSIONS}.filters.http.router.v3.Router"}},
         ],
     }
@@ -67,12 +73,12 @@ def listener(name: str, port: int, codec: str) -> dict:
     }
 
 
-def rbac() -> dict:
+def rbac(method: str, path: str) -> dict:
     permission = {
         "and_rules": {
             "rules": [
-                {"header": {"name": ":method", "string_match": {"exact": settings.RULE_METHOD}}},
-                {"url_path": {"path": {"safe_regex": {"regex": settings.RULE_PATH}}}},
+                {"header": {"name": ":method", "string_match": {"exact": method}}},
+                {"url_path": {"path": {"safe_regex": {"regex": path}}}},
             ]
         }
     }

@@ -1,4 +1,4 @@
-"""HAProxy, with the rule as a deny; h2c on both sides of its second front end."""
+"""HAProxy, with the rules as a deny; h2c on both sides of its second and third front end."""
 
 from contextlib import ExitStack
 
@@ -8,7 +8,7 @@ from lab.commands import run
 from lab.plain import PlainLab
 from peers import Peer, explicit
 
-H1, H2 = 15011, 15012
+H1, H2, GRPC = 15011, 15012, 15013
 
 CONFIGURATION = """
 global
@@ -35,6 +35,12 @@ frontend h2
   default_backend h2
 backend h2
   server nginx {server}:{h2_up} proto h2
+frontend grpc
+  bind {node}:{grpc} proto h2 backlog 4096
+  http-request deny unless {{ method POST }} {{ path_reg ^{grpc_path}$ }}
+  default_backend grpc
+backend grpc
+  server grpc {server}:{grpc_up} proto h2
 """
 
 
@@ -43,9 +49,11 @@ def start(stack: ExitStack, lab: PlainLab, wanted: settings.Settings) -> Peer:
         text = CONFIGURATION.format(
             workers=wanted.workers, connections=limits.connections_through(wanted.open_files), node=wires.NODE, server=wires.SERVER, h1=H1, h2=H2,
             h1_up=backend.H1, h2_up=backend.H2, method=settings.RULE_METHOD, path=settings.RULE_PATH,
+            grpc=GRPC, grpc_up=backend.GRPC, grpc_path=settings.GRPC_RULE_PATH,
         )
         (dir / "haproxy.cfg").write_text(text)
         return ["haproxy", "-db", "-f", str(dir / "haproxy.cfg")]
 
     version = run("haproxy", "-v").split()[2]
-    return explicit.start(stack, lab, "haproxy", "HAProxy", f"HAProxy {version}", H1, H2, argv)
+    return explicit.start(stack, lab, "haproxy", "HAProxy", f"HAProxy {version}", H1, H2, argv,
+                          GRPC, wanted.grpc)

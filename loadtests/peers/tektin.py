@@ -32,7 +32,12 @@ POLICY = {
                         "ports": [{"port": str(port), "protocol": "TCP"} for port in (backend.H1, backend.H2)],
                         "rules": {"http": [{"method": settings.RULE_METHOD, "path": settings.RULE_PATH}]},
                     },
-                    {"ports": [{"port": str(port), "protocol": "TCP"} for port in (backend.L4_H1, backend.L4_H2)]},
+                    {
+                        "ports": [{"port": str(backend.GRPC), "protocol": "TCP"}],
+                        "rules": {"http": [{"method": "POST", "path": settings.GRPC_RULE_PATH}]},
+                    },
+                    {"ports": [{"port": str(port), "protocol": "TCP"}
+                               for port in (backend.L4_H1, backend.L4_H2, backend.L4_GRPC)]},
                 ],
             }
         ],

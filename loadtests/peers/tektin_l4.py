@@ -3,13 +3,15 @@
 from lab import backend, probe
 from peers import Peer
 from peers.tektin import TektinLab
+from settings import Settings
 
 
-def start(lab: TektinLab) -> Peer:
+def start(lab: TektinLab, wanted: Settings) -> Peer:
     h1, h2 = (f"http://{lab.address}:{port}" for port in (backend.L4_H1, backend.L4_H2))
 
     def check() -> None:
         probe.passes(lab.client, h1, h2)
+        probe.grpc_passes(lab.client, wanted.grpc, f"{lab.address}:{backend.L4_GRPC}")
         lab.closed_port_is_closed()
 
     return Peer(
@@ -19,6 +21,7 @@ def start(lab: TektinLab) -> Peer:
         host=lab.address,
         h1=backend.L4_H1,
         h2=backend.L4_H2,
+        grpc=backend.L4_GRPC,
         version=lab.version(),
         check=check,
         processes=lab.processes,

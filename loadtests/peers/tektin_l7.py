@@ -3,13 +3,15 @@
 from lab import backend, probe
 from peers import Peer
 from peers.tektin import TektinLab
+from settings import Settings
 
 
-def start(lab: TektinLab) -> Peer:
+def start(lab: TektinLab, wanted: Settings) -> Peer:
     h1, h2 = (f"http://{lab.address}:{port}" for port in (backend.H1, backend.H2))
 
     def check() -> None:
         probe.rule_holds(lab.client, h1, h2)
+        probe.grpc_rule_holds(lab.client, wanted.grpc, f"{lab.address}:{backend.GRPC}")
         lab.closed_port_is_closed()
 
     return Peer(
@@ -19,6 +21,7 @@ def start(lab: TektinLab) -> Peer:
         host=lab.address,
         h1=backend.H1,
         h2=backend.H2,
+        grpc=backend.GRPC,
         version=lab.version(),
         check=check,
         processes=lab.processes,

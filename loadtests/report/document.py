@@ -12,10 +12,12 @@ from settings import RULE_METHOD, RULE_PATH, Settings
 
 HOW = """\
 Client, node and server are network namespaces; each wire is a veth pair with a /32 on either side. The
-backend is nginx in the server's namespace with a short answer. Tektin stands in the path unseen; Envoy,
+backend is nginx in the server's namespace with a short answer, for gRPC grpc-go's benchmark service (100
+octets each way). Tektin stands in the path unseen; Envoy,
 HAProxy and nginx run in the node's namespace, and the client addresses them. All hold the same rule:
 method `{method}` and path `{path}` in full, anything else 403; before the first measurement each
-had to show that (Tektin L4, which sees no requests: that a port without a rule is closed). Tektin records
+had to show that; for gRPC the methods of the benchmark's service, other methods and services refused
+(Tektin L4, which sees no requests: that a port without a rule is closed). Tektin records
 every flow and every request; the peers write no access log.
 
 {rounds} round(s), {seconds} s a measurement, the peers one after the other in every round, each round
@@ -54,7 +56,7 @@ def write(settings: Settings, peers: list[Peer], samples: list[Sample], bodies: 
         own = [sample for sample in samples if sample.way == way]
         if own:
             parts += [f"## {sections.WAY_TITLES[way]}\n", sections.way_table(own, peers),
-                      sections.ratio_table(own, peers), sections.record_lines(own, peers)]
+                      sections.ratio_table(own, peers), sections.record_lines(own, peers), sections.load_line(own)]
     if bodies:
         parts += [f"## Bodies of {settings.body_mib} MiB (curl, one at a time)\n",
                   sections.body_table(bodies, peers), sections.body_ratio_table(bodies, peers)]

@@ -79,6 +79,16 @@ def record_lines(samples: list[Sample], peers: list[Peer]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def load_line(samples: list[Sample]) -> str:
+    """Whether the figures are the path's and not the load generator's."""
+    most = max((sample.load_cpu for sample in samples), default=0)
+    behind = [sample.load_cpu for sample in samples if sample.peer not in ("direct", "tektin-l4")]
+    if most == 0 or not behind:
+        return ""
+    return (f"The load generator was busy for at most {most:.0%} of its core's time, {max(behind):.0%} where a proxy "
+            "was in between.\n")
+
+
 def failure_list(failures: list[Failure], peers: list[Peer]) -> str:
     titles = {peer.name: peer.title for peer in peers}
     return "".join(
@@ -134,4 +144,6 @@ WAY_TITLES = {
     measure.KEEP_ALIVE: "HTTP/1.1, 64 kept-alive connections (wrk)",
     measure.CONNECTION_EACH: "HTTP/1.1, a connection a request, 64 at a time (wrk)",
     measure.H2C: "HTTP/2 without TLS, 16 connections with 4 streams each (h2load)",
+    measure.GRPC_UNARY: "gRPC, unary calls, 4 connections with 16 at a time each (grpc-go)",
+    measure.GRPC_STREAMING: "gRPC, a message each way on a stream that stays, 4 connections with 16 streams each (grpc-go)",
 }
