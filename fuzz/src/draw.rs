@@ -9,13 +9,14 @@ use std::{
 use arbitrary::Unstructured;
 use ipnet::IpNet;
 use policy_engine::{
+    grpc::GrpcCall,
     http::{HttpRequest, HttpRuleSpec},
     identity::{Identity, NamedPorts},
     labels::{LabelKey, Labels, NAMESPACE, Source},
     model::{
-        Document, DocumentId, DocumentKind, FqdnSelector, HeaderMatch, HttpRule, L7, Mismatch, Operator,
-        Origin, Peer, Peers, PortMatch, PortRef, PortRule, Ports, Protocol, Requirement, Rule, Selector,
-        Spec, Subject,
+        Document, DocumentId, DocumentKind, FqdnSelector, GrpcRule, HeaderMatch, HttpRule, L7, Mismatch,
+        Operator, Origin, Peer, Peers, PortMatch, PortRef, PortRule, Ports, Protocol, RequestRules,
+        Requirement, Rule, Selector, Spec, Subject,
     },
     policy_set::{AllowLocalhost, Options, PolicySet},
 };
@@ -203,7 +204,10 @@ impl<'a> Draw<'a> {
                 headers: spec.headers,
                 header_matches: spec.header_matches,
             };
-            Some(L7::Http(self.many(2, |draw| rule(draw.http_rule_of(&METHODS, &PATHS, &HOSTS)))))
+            Some(L7::Http(RequestRules {
+                http: self.many(2, |draw| rule(draw.http_rule_of(&METHODS, &PATHS, &HOSTS))),
+                grpc: self.many(1, |draw| GrpcRule { origin: nowhere(), call: draw.call() }),
+            }))
         };
         PortRule { origin: nowhere(), ports, l7 }
     }
@@ -226,8 +230,17 @@ impl<'a> Draw<'a> {
         PortMatch { protocol, port }
     }
 
+    fn call(&mut self) -> GrpcCall {
+        let service = self.one(&["*", "a.*", "a.b.*", "a.B", "B"]);
+        let method = self.maybe(|draw| draw.one(&["*", "Get"]));
+        GrpcCall::new(Some(service), method).unwrap_or_default()
+    }
+
     /// A rule whose patterns may be none.
     pub fn http_rule(&mut self) -> HttpRuleSpec {
+        if self.chance(1, 6) {
+            return HttpRuleSpec { grpc: Some(self.call()), ..HttpRuleSpec::default() };
+        }
         let mut rule = self.http_rule_of(&METHODS, &PATHS, &HOSTS);
         if self.chance(1, 3) {
             rule.path = Some(self.text(&PATHS));
@@ -249,16 +262,23 @@ impl<'a> Draw<'a> {
                 value: value(draw),
                 mismatch: draw.one(&mismatches),
             }),
+            grpc: None,
         }
     }
 
     pub fn request(&mut self) -> Request {
-        let paths = ["/", "/a", "/b", "/ab", "/api/v1", "/api/v22", "", "/a?x=1", "/a/b", "/é", "/a-b"];
+        let paths = [
+            "/a.B/Get", "/B/Get", "/", "/a", "/b", "/ab", "/api/v1", "/api/v22", "", "/a?x=1", "/a/b", "/é",
+            "/a-b",
+        ];
         Request {
             method: self.text(&["GET", "POST", "PUT", "get", ""]),
             path: self.text(&paths),
             host: self.text(&["example.com", "exampleXcom", "EXAMPLE.COM:80", "", "localhost"]),
             headers: self.many(2, |draw| {
+                if draw.chance(1, 3) {
+                    return ("content-type".to_owned(), "application/grpc".to_owned());
+                }
                 let name = draw.one(&["X-A", "x-B", "X-C"]).to_owned();
                 (name, draw.one(&["", "1", "2", "1,2"]).to_owned())
             }),
@@ -350,8 +370,11 @@ fn document(name: &str, mut specs: Vec<Spec>) -> Document {
                 for (p, port) in ports.iter_mut().enumerate() {
                     port.origin = origin(format!("{path}.toPorts[{p}]"));
                     let Some(L7::Http(rules)) = &mut port.l7 else { continue };
-                    for (h, rule) in rules.iter_mut().enumerate() {
+                    for (h, rule) in rules.http.iter_mut().enumerate() {
                         rule.origin = origin(format!("{path}.toPorts[{p}].rules.http[{h}]"));
+                    }
+                    for (g, rule) in rules.grpc.iter_mut().enumerate() {
+                        rule.origin = origin(format!("{path}.toPorts[{p}].rules.grpc[{g}]"));
                     }
                 }
             }

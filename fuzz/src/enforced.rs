@@ -7,7 +7,6 @@ use policy_engine::{
     compile::compile,
     compiled::L4Verdict,
     direction::Direction,
-    http::HttpRuleSpec,
     identity::{Identity, IdentityTable},
     model::Protocol,
     naive::{Decision, Flow, evaluate, first_http_rule},
@@ -174,9 +173,9 @@ fn in_the_proxy(
         Decision::Rule(L4Verdict::Deny { rule }) => (Action::Deny, rules.id(&rule.to_string())),
         Decision::Rule(L4Verdict::Allow { rule }) => (Action::Allow, rules.id(&rule.to_string())),
         Decision::Rule(L4Verdict::Redirect { rule, l7 }) => {
-            let specs: Vec<HttpRuleSpec> = l7.http.iter().map(HttpRuleSpec::from).collect();
+            let specs = l7.requests.specs();
             match (first_http_rule(&specs, &request.as_http()), &l7.any) {
-                (Some(index), _) => (Action::Allow, rules.id(&l7.http[index].origin.to_string())),
+                (Some(index), _) => (Action::Allow, rules.id(&l7.requests.origin(index).to_string())),
                 (None, Some(any)) => (Action::Allow, rules.id(&any.to_string())),
                 (None, None) => (Action::Deny, rules.id(&rule.to_string())),
             }

@@ -8,7 +8,7 @@ use policy_engine::{
     compiled::{Class, DirectionPolicy, L4Verdict, Piece},
     direction::Direction,
     explain::explain,
-    http::{HttpRuleSpec, HttpRules, HttpVerdict},
+    http::{HttpRules, HttpVerdict},
     identity::{Identity, IdentityTable},
     lookup::lpm_entries,
     model::{Peers, Protocol},
@@ -135,11 +135,11 @@ fn judge_request(policies: &PolicySet, flow: &Flow<'_>, naive: &Decision, reques
     let explained = explain(policies, flow, Some(&request));
     assert_eq!(&explained.decision, naive);
     let Decision::Rule(L4Verdict::Redirect { l7, .. }) = naive else { return };
-    let specs: Vec<HttpRuleSpec> = l7.http.iter().map(HttpRuleSpec::from).collect();
+    let specs = l7.requests.specs();
     let rules = HttpRules::compile(&specs).expect("rules of the vocabulary");
     let first = first_http_rule(&specs, &request);
     assert_eq!(decided(&rules, &request), first);
-    let by = first.map(|rule| Arc::new(l7.http[rule].origin.clone())).or(l7.any.clone());
+    let by = first.map(|rule| Arc::new(l7.requests.origin(rule).clone())).or(l7.any.clone());
     let said = match explained.request {
         Some(policy_engine::explain::RequestDecision::Allowed(origin)) => Some(Arc::new(origin)),
         _ => None,

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::model::{DocumentId, HttpRule, KafkaRule, Origin, Protocol};
+use crate::model::{DocumentId, KafkaRule, Origin, Protocol, RequestRules};
 
 /// Key of [`DirectionPolicy::classes`]. A number is never given twice to one subject and direction.
 pub type ClassId = u32;
@@ -73,8 +73,8 @@ pub enum L4Verdict {
 /// The union of the L7 rules that hold for a peer and port.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct L7Rules {
-    /// A request of this protocol passes if one of these matches.
-    pub http: Vec<HttpRule>,
+    /// An HTTP request (a gRPC one is one) passes if one of these matches.
+    pub requests: RequestRules,
     /// The same for Kafka, where each name that a request has is judged.
     pub kafka: Vec<KafkaRule>,
     /// A plain allow covers the same traffic: every request passes, by this rule.

@@ -8,6 +8,7 @@ mod cilium;
 mod cursor;
 mod entities;
 mod fqdn;
+mod grpc;
 mod http;
 mod icmp;
 mod kafka;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     compiled::L4Verdict,
-    http::{HttpRequest, HttpRuleSpec, HttpRules, HttpVerdict},
+    http::{HttpRequest, HttpRules, HttpVerdict},
     model::{Origin, PortRule, Ports, Rule, Spec},
     naive::{self, Decision, Flow, evaluate},
     policy_set::PolicySet,
@@ -23,16 +23,34 @@ pub struct Explanation {
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestDecision {
-    /// By this HTTP rule, or by a plain allow for the same traffic.
+    /// By this rule, or by a plain allow for the same traffic.
     Allowed(Origin),
     /// No rule matches.
     Denied,
 }
 
-/// What to say of a request that no HTTP rule matches: the port rule that asked for one, and that.
+/// What to say of a request that no rule matches: the port rule that asked for one, and that.
 #[must_use]
-pub fn no_request_rule(port_rule: impl fmt::Display) -> String {
-    format!("{port_rule} (no HTTP rule matches)")
+pub fn no_request_rule(port_rule: impl fmt::Display, kind: RequestKind) -> String {
+    let kind = match kind {
+        RequestKind::Http => "HTTP",
+        // Either kind may allow it.
+        RequestKind::Grpc => "gRPC or HTTP",
+    };
+    format!("{port_rule} (no {kind} rule matches)")
+}
+
+/// What kind of request was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    Http,
+    Grpc,
+}
+
+impl From<&HttpRequest<'_>> for RequestKind {
+    fn from(request: &HttpRequest<'_>) -> Self {
+        request.grpc().map_or(Self::Http, |_| Self::Grpc)
+    }
 }
 
 /// A rule, and what became of it.
@@ -93,11 +111,11 @@ fn judge(decision: &Decision, request: &HttpRequest<'_>) -> Option<RequestDecisi
     let Decision::Rule(L4Verdict::Redirect { l7, .. }) = decision else {
         return None;
     };
-    let specs: Vec<HttpRuleSpec> = l7.http.iter().map(HttpRuleSpec::from).collect();
     // A set that does not compile is refused when it is applied; nothing passes by it here either.
-    let verdict = HttpRules::compile(&specs).map_or(HttpVerdict::Denied, |rules| rules.decide(request));
+    let verdict =
+        HttpRules::compile(&l7.requests.specs()).map_or(HttpVerdict::Denied, |rules| rules.decide(request));
     Some(match (verdict, &l7.any) {
-        (HttpVerdict::Allowed { rule, .. }, _) => RequestDecision::Allowed(l7.http[rule].origin.clone()),
+        (HttpVerdict::Allowed { rule, .. }, _) => RequestDecision::Allowed(l7.requests.origin(rule).clone()),
         (HttpVerdict::Denied, Some(any)) => RequestDecision::Allowed((**any).clone()),
         (HttpVerdict::Denied, None) => RequestDecision::Denied,
     })

@@ -3,7 +3,10 @@
 
 use thiserror::Error;
 
-use crate::model::{HeaderMatch, HttpRule, Mismatch};
+use crate::{
+    grpc::{self, GrpcCall},
+    model::{GrpcRule, HeaderMatch, HttpRule, Mismatch, Origin, RequestRules},
+};
 
 mod automaton;
 mod headers;
@@ -24,6 +27,8 @@ pub struct HttpRuleSpec {
     /// The header is there (`None`) or has exactly this value.
     pub headers: Vec<(String, Option<String>)>,
     pub header_matches: Vec<HeaderMatch>,
+    /// The request must be a gRPC one, and for this; then there is no method and no path beside it.
+    pub grpc: Option<GrpcCall>,
 }
 
 impl From<&HttpRule> for HttpRuleSpec {
@@ -34,7 +39,39 @@ impl From<&HttpRule> for HttpRuleSpec {
             host: rule.host.clone(),
             headers: rule.headers.clone(),
             header_matches: rule.header_matches.clone(),
+            grpc: None,
         }
+    }
+}
+
+impl From<&GrpcRule> for HttpRuleSpec {
+    fn from(rule: &GrpcRule) -> Self {
+        Self { grpc: Some(rule.call.clone()), ..Self::default() }
+    }
+}
+
+impl RequestRules {
+    /// As an automaton takes them: HTTP rules before gRPC rules.
+    #[must_use]
+    pub fn specs(&self) -> Vec<HttpRuleSpec> {
+        self.http.iter().map(HttpRuleSpec::from).chain(self.grpc.iter().map(HttpRuleSpec::from)).collect()
+    }
+
+    /// Where the rule stands that is at this place of [`Self::specs`].
+    ///
+    /// # Panics
+    /// There is no rule at that place.
+    #[must_use]
+    pub fn origin(&self, place: usize) -> &Origin {
+        match self.http.get(place) {
+            Some(rule) => &rule.origin,
+            None => &self.grpc[place - self.http.len()].origin,
+        }
+    }
+
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.http.extend_from_slice(&other.http);
+        self.grpc.extend_from_slice(&other.grpc);
     }
 }
 
@@ -50,6 +87,18 @@ pub struct HttpRequest<'a> {
 }
 
 impl HttpRequest<'_> {
+    /// How it carries gRPC messages; `None`: it is no gRPC request.
+    #[must_use]
+    pub fn grpc(&self) -> Option<grpc::Content> {
+        let (mut values, mut content) = (0, None);
+        self.headers.for_each("content-type", &mut |value| {
+            values += 1;
+            content = grpc::Content::of(value);
+        });
+        // Of two types a server may take the other one.
+        content.filter(|_| values == 1)
+    }
+
     /// A header's value, several joined by commas; `None`: it is not there.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<Vec<u8>> {
@@ -113,6 +162,8 @@ struct Conditions {
     present: Vec<String>,
     equal: Vec<(String, String)>,
     otherwise: Vec<HeaderMatch>,
+    /// The request is a gRPC one.
+    grpc: bool,
 }
 
 impl HttpRules {
@@ -179,7 +230,8 @@ impl HttpRules {
 
 impl Conditions {
     fn of(rule: &HttpRuleSpec) -> Self {
-        let mut conditions = Self { present: Vec::new(), equal: Vec::new(), otherwise: Vec::new() };
+        let mut conditions =
+            Self { present: Vec::new(), equal: Vec::new(), otherwise: Vec::new(), grpc: rule.grpc.is_some() };
         for (name, value) in &rule.headers {
             match value {
                 Some(value) => conditions.equal.push((name.clone(), value.clone())),
@@ -198,7 +250,8 @@ impl Conditions {
 
     fn hold(&self, request: &HttpRequest<'_>) -> bool {
         let compare = |name: &str, value: &str| headers::compare(request.headers, name, value.as_bytes());
-        self.present.iter().all(|name| compare(name, "") != Comparison::Absent)
+        (!self.grpc || request.grpc().is_some())
+            && self.present.iter().all(|name| compare(name, "") != Comparison::Absent)
             && self.equal.iter().all(|(name, value)| compare(name, value) == Comparison::Equal)
     }
 

@@ -8,6 +8,7 @@ pub mod documents;
 pub mod engine;
 pub mod explain;
 mod fqdn;
+pub mod grpc;
 pub mod http;
 pub mod identity;
 pub mod labels;

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 
 use ipnet::IpNet;
 
-use crate::labels::LabelKey;
+use crate::{grpc::GrpcCall, labels::LabelKey};
 
 /// Which kind of document a policy came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,13 +197,20 @@ pub enum PortRef {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum L7 {
-    Http(Vec<HttpRule>),
+    Http(RequestRules),
     Kafka(Vec<KafkaRule>),
     Dns(Vec<FqdnSelector>),
     /// TLS server names of `serverNames`.
     Sni(Vec<String>),
     /// A protocol that Tektin has no parser for (`l7proto`).
     Other(String),
+}
+
+/// Rules of `http` and of `grpc`: a request passes if one of either kind matches.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestRules {
+    pub http: Vec<HttpRule>,
+    pub grpc: Vec<GrpcRule>,
 }
 
 /// All parts that are given must match; none given: any request.
@@ -218,6 +225,13 @@ pub struct HttpRule {
     /// `headers`: the header is there (`None`) or has exactly this value.
     pub headers: Vec<(String, Option<String>)>,
     pub header_matches: Vec<HeaderMatch>,
+}
+
+/// Matches gRPC requests alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcRule {
+    pub origin: Origin,
+    pub call: GrpcCall,
 }
 
 /// All parts that are given must match; none given: any request.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::{
     compiled::{L4Verdict, L7Rules},
     direction::Direction,
+    grpc::{GrpcCall, Service},
     http::{HttpRequest, HttpRuleSpec},
     identity::{HOST, Identity},
-    model::{HttpRule, KafkaRule, L7, Mismatch, Origin, PortMatch, PortRef, Ports, Protocol, Rule, Spec},
+    model::{KafkaRule, L7, Mismatch, Origin, PortMatch, PortRef, Ports, Protocol, RequestRules, Rule, Spec},
     policy_set::{AllowLocalhost, PolicySet},
 };
 
@@ -68,9 +69,13 @@ pub fn evaluate(policies: &PolicySet, flow: &Flow<'_>) -> Decision {
     plain = plain.or_else(|| unwritten_allow(policies, flow, specs.first()?, &default_deny));
 
     if let Some(first) = inspecting.first() {
-        let http = inspecting.iter().flat_map(|held| held.http()).cloned().collect();
+        let mut requests = RequestRules::default();
+        for rules in inspecting.iter().filter_map(|held| held.requests()) {
+            requests.http.extend(rules.http.iter().cloned());
+            requests.grpc.extend(rules.grpc.iter().cloned());
+        }
         let kafka = inspecting.iter().flat_map(|held| held.kafka()).cloned().collect();
-        let l7 = Arc::new(L7Rules { http, kafka, any: plain.map(Arc::new) });
+        let l7 = Arc::new(L7Rules { requests, kafka, any: plain.map(Arc::new) });
         return Decision::Rule(L4Verdict::Redirect { rule: Arc::new(first.origin.clone()), l7 });
     }
     match plain {
@@ -114,10 +119,10 @@ struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    fn http(&self) -> &'a [HttpRule] {
+    fn requests(&self) -> Option<&'a RequestRules> {
         match self.l7 {
-            Some(L7::Http(rules)) => rules,
-            _ => &[],
+            Some(L7::Http(rules)) => Some(rules),
+            _ => None,
         }
     }
 
@@ -160,7 +165,8 @@ pub(crate) fn port_matches(port: &PortMatch, flow: &Flow<'_>) -> bool {
 #[must_use]
 pub fn first_http_rule(rules: &[HttpRuleSpec], request: &HttpRequest<'_>) -> Option<usize> {
     rules.iter().position(|rule| {
-        full_match(rule.method.as_deref(), request.method)
+        rule.grpc.as_ref().is_none_or(|call| is_call(call, request))
+            && full_match(rule.method.as_deref(), request.method)
             && full_match(rule.path.as_deref(), request.path)
             && full_match(rule.host.as_deref(), request.host)
             && rule.headers.iter().all(|(name, value)| match (request.header(name), value) {
@@ -177,6 +183,27 @@ pub fn first_http_rule(rules: &[HttpRuleSpec], request: &HttpRequest<'_>) -> Opt
                 }
             })
     })
+}
+
+/// Whether the request is a gRPC one, and for this.
+fn is_call(call: &GrpcCall, request: &HttpRequest<'_>) -> bool {
+    let Some(("", name)) = request.path.split_once('/') else { return false };
+    let Some((service, method)) = name.split_once('/') else { return false };
+    let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '?']);
+    let is_service = match &call.service {
+        Service::Any => true,
+        Service::Named(name) => service == name,
+        Service::Within(package) => {
+            let within = service.strip_prefix(package.as_str()).and_then(|rest| rest.strip_prefix('.'));
+            within.is_some_and(|rest| !rest.is_empty())
+        }
+    };
+    request.grpc().is_some()
+        && request.method == "POST"
+        && is_name(service)
+        && is_name(method)
+        && is_service
+        && call.method.as_ref().is_none_or(|name| method == name)
 }
 
 fn full_match(pattern: Option<&str>, text: &str) -> bool {

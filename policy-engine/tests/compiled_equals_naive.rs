@@ -6,7 +6,7 @@ use policy_engine::{
     compile::{Placement, compile},
     compiled::{Class, DirectionPolicy, L4Verdict, Piece},
     direction::Direction,
-    http::{HttpRequest, HttpRuleSpec, HttpRules, HttpVerdict},
+    http::{HttpRequest, HttpRules, HttpVerdict},
     identity::{Identity, IdentityTable},
     lookup::lpm_entries,
     model::Protocol,
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn requests(rules in proptest::collection::vec(policies::http_spec(), 0..6), requests in proptest::collection::vec(world::request(), 1..12)) {
+    fn requests(rules in proptest::collection::vec(policies::spec_of_request(), 0..6), requests in proptest::collection::vec(world::request(), 1..12)) {
         let compiled = HttpRules::compile(&rules).expect("the generator writes valid patterns");
         for request in &requests {
             let request = request.as_http();
@@ -172,8 +172,7 @@ fn request_passes_naive(decision: &Decision, request: &HttpRequest<'_>) -> bool 
         Decision::NotEnforced | Decision::Rule(L4Verdict::Allow { .. }) => true,
         Decision::DefaultDeny(_) | Decision::Rule(L4Verdict::Deny { .. }) => false,
         Decision::Rule(L4Verdict::Redirect { l7, .. }) => {
-            let specs: Vec<HttpRuleSpec> = l7.http.iter().map(HttpRuleSpec::from).collect();
-            l7.any.is_some() || first_http_rule(&specs, request).is_some()
+            l7.any.is_some() || first_http_rule(&l7.requests.specs(), request).is_some()
         }
     }
 }
@@ -181,12 +180,28 @@ fn request_passes_naive(decision: &Decision, request: &HttpRequest<'_>) -> bool 
 fn request_passes(decision: &Decision, request: &HttpRequest<'_>) -> bool {
     match decision {
         Decision::Rule(L4Verdict::Redirect { l7, .. }) => {
-            let specs: Vec<HttpRuleSpec> = l7.http.iter().map(HttpRuleSpec::from).collect();
-            let rules = HttpRules::compile(&specs).expect("the generator writes valid patterns");
+            let rules =
+                HttpRules::compile(&l7.requests.specs()).expect("the generator writes valid patterns");
             l7.any.is_some() || rules.decide(request) != HttpVerdict::Denied
         }
         other => request_passes_naive(other, request),
     }
+}
+
+#[test]
+fn generator_reaches_calls_that_pass() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut passed, mut denied) = (0, 0);
+    for _ in 0..4000 {
+        let (call, request) =
+            (policies::call(), world::request()).new_tree(&mut runner).expect("values").current();
+        let rules = [policy_engine::http::HttpRuleSpec { grpc: Some(call), ..Default::default() }];
+        match first_http_rule(&rules, &request.as_http()) {
+            Some(_) => passed += 1,
+            None => denied += 1,
+        }
+    }
+    assert!(passed >= 30 && denied >= 30, "{passed} passed, {denied} denied");
 }
 
 #[test]

@@ -115,7 +115,24 @@ fn mistakes_are_named() {
         ("[{from: front, to: web, port: 1/QUIC}]", "tests[0].port: QUIC is none of"),
         ("[{from: front, to: web, port: 1, expect: maybe}]", "tests[0]: unknown variant `maybe`"),
         ("[{from: front, to: web}]", "tests[0]: missing field `port`"),
-        ("[{from: front, to: web, port: 1, grpc: {}}]", "tests[0]: unknown field `grpc`"),
+        ("[{from: front, to: web, port: 1, kafka: {}}]", "tests[0]: unknown field `kafka`"),
+        ("[{from: front, to: web, port: 1, grpc: {service: a.B}}]", "tests[0]: missing field `method`"),
+        (
+            "[{from: front, to: web, port: 1, grpc: {service: a.*, method: Get}}]",
+            "tests[0].grpc.service: \"a.*\"",
+        ),
+        (
+            "[{from: front, to: web, port: 1, grpc: {service: a.B, method: '*'}}]",
+            "tests[0].grpc.method: \"*\"",
+        ),
+        (
+            "[{from: front, to: web, port: 1, grpc: {service: a.B, method: a/b}}]",
+            "tests[0].grpc.method: \"a/b\"",
+        ),
+        (
+            "[{from: front, to: web, port: 1, http: {}, grpc: {service: a.B, method: Get}}]",
+            "tests[0].grpc: does not go with http",
+        ),
         ("[{from: front, to: web, port: 1, http: {verb: GET}}]", "tests[0]: unknown field `verb`"),
         ("[]\nverdicts: []", "test file: unknown field `verdicts`"),
         ("[]\ntests: []", "tests"),
@@ -242,6 +259,47 @@ fn paths_get_the_form_that_a_proxy_judges() {
     assert_eq!(verdict(|path| Ok(path.replace("/a/..", ""))).unwrap().rows[0].verdict, "allow");
     let refused = verdict(|_| Err("never".to_owned())).unwrap_err();
     assert_eq!(refused.to_string(), "tests[0].http.path: never");
+}
+
+#[test]
+fn calls_by_either_kind_of_rule() {
+    let text = "
+policies:
+  - apiVersion: cilium.io/v2
+    kind: CiliumNetworkPolicy
+    metadata: {name: shop}
+    spec:
+      endpointSelector: {matchLabels: {app: shop}}
+      ingress:
+        - toPorts:
+            - ports: [{port: '50051', protocol: TCP}]
+              rules:
+                grpc: [{service: shop.Orders, method: Get}, {service: grpc.*}]
+                http: [{method: GET, path: /healthz}, {method: POST, path: '/shop\\.Stock/.*'}]
+endpoints: [{name: shop, labels: {app: shop}}]
+tests:
+  - {from: world, to: shop, port: 50051, grpc: {service: shop.Orders, method: Get}, expect: allow}
+  - {from: world, to: shop, port: 50051, grpc: {service: grpc.reflection.v1.ServerReflection, method: ServerReflectionInfo}, expect: allow}
+  - {from: world, to: shop, port: 50051, grpc: {service: shop.Stock, method: Take}, expect: allow}
+  - {from: world, to: shop, port: 50051, http: {path: /healthz}, expect: allow}
+  - {from: world, to: shop, port: 50051, grpc: {service: shop.Orders, method: Put}, expect: deny}
+  - {from: world, to: shop, port: 50051, grpc: {service: grpcx.A, method: B}, expect: deny}
+  - {from: world, to: shop, port: 50051, grpc: {service: shop.Orders, method: Get, headers: {content-type: text/plain}}, expect: deny}
+  - {from: world, to: shop, port: 50051, grpc: {service: shop.Orders, method: Get, headers: {content-type: application/grpc-web+proto}}, expect: allow}
+  - {from: world, to: shop, port: 50051, http: {method: POST, path: /shop.Orders/Get}, expect: deny}
+";
+    let report = run(text, Path::new(""), Options::default()).unwrap();
+    assert_eq!(report.failures().collect::<Vec<_>>(), Vec::<&policy_engine::test_file::Row>::new());
+    assert_eq!(report.notes, Vec::<String>::new());
+    let place = "CiliumNetworkPolicy default/shop spec.ingress[0].toPorts[0]";
+    for (row, rule) in [
+        (0, format!("{place}.rules.grpc[0]")),
+        (2, format!("{place}.rules.http[1]")),
+        (4, format!("{place} (no gRPC or HTTP rule matches)")),
+        (8, format!("{place} (no HTTP rule matches)")),
+    ] {
+        assert_eq!(report.rows[row].rule, rule);
+    }
 }
 
 #[test]

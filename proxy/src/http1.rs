@@ -24,7 +24,7 @@ use crate::{
     connection::{linger, reset},
     policy::Judging,
     record::Recording,
-    response::text,
+    response::{Tongue, text},
     tunnel::Tunnel,
     upstream::Http1Upstream,
     worker::{Stage, Worker},
@@ -118,7 +118,7 @@ async fn requests(client: &mut Client, session: &Session) -> Ended {
                 let mut recording = Recording::start(&session.worker, &session.flow);
                 recording.protocol("HTTP/1.1");
                 recording.refused(refused);
-                let answer = text(refused.status(), &refused.to_string());
+                let answer = text(Tongue::Http, refused.status(), &refused.to_string());
                 recording.status(answer.status);
                 drop(recording);
                 return match client.answer(&answer, true, false, session).await {

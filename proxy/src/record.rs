@@ -12,7 +12,7 @@ use policy_engine::http::HttpRequest;
 
 use crate::{
     capture::Flow,
-    link_proto::{Http, Kafka, Outcome, Record},
+    link_proto::{Grpc, Http, Kafka, Outcome, Record},
     policy::{EndDecision, Judgement},
     worker::Worker,
 };
@@ -70,6 +70,11 @@ impl Recording {
             path: shortened(request.path),
             host: shortened(request.host),
             status: 0,
+        });
+        self.record.grpc = request.grpc().map(|_| {
+            let call = request.path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
+            let (service, method) = call.unwrap_or_default();
+            Grpc { service: shortened(service), method: shortened(method) }
         });
     }
 

@@ -16,6 +16,7 @@ use l7_parsers::{
 use policy_engine::http::{HeaderAction, HttpRequest};
 
 use fields::Fields;
+pub(crate) use fields::FieldsOf;
 pub(crate) use hop::{clean_response, is_http};
 
 use crate::{
@@ -127,11 +128,6 @@ impl Request {
             (None, Some(host)) => host.to_str().unwrap_or_default(),
             (None, None) => "",
         }
-    }
-
-    pub(crate) fn is_grpc(&self) -> bool {
-        let content_type = self.fields.0.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-        content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"application/grpc"))
     }
 }
 

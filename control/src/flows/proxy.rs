@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use policy_engine::explain::no_request_rule;
+use policy_engine::explain::{RequestKind, no_request_rule};
 use tektin_proxy::link_proto as link;
 
 use super::{
@@ -23,9 +23,10 @@ pub fn record(record: &link::Record, resolve: &dyn Resolve) -> FlowRecord {
         link::Outcome::Refused => Verdict::Refused,
         link::Outcome::UpstreamFailed => Verdict::Error,
     };
+    let kind = if record.grpc.is_some() { RequestKind::Grpc } else { RequestKind::Http };
     let decision = |endpoint, direction, enforced, action, rule| {
         let action = if enforced { self::action(action) } else { Action::None };
-        request_decision(Decision::new(resolve, endpoint, direction, action, rule))
+        request_decision(Decision::new(resolve, endpoint, direction, action, rule), kind)
     };
     let egress = decision(
         record.src_endpoint,
@@ -95,11 +96,11 @@ pub fn record(record: &link::Record, resolve: &dyn Resolve) -> FlowRecord {
 
 /// The proxy denies by the rule that asked for it where none of that rule's requests matches; that
 /// it stands in an allow section tells it from a deny rule.
-fn request_decision(decision: Decision) -> Decision {
+fn request_decision(decision: Decision, kind: RequestKind) -> Decision {
     let allows = decision.rule.contains(".ingress[") || decision.rule.contains(".egress[");
     match decision.action {
         Action::Deny if decision.rule_id != 0 && allows => {
-            Decision { rule: no_request_rule(&decision.rule).into(), ..decision }
+            Decision { rule: no_request_rule(&decision.rule, kind).into(), ..decision }
         }
         _ => decision,
     }

@@ -144,6 +144,7 @@ fn header_match(header: &HeaderMatch) -> Value {
 /// The rules as the oracle prints them; `{}` is any request. Empty where no rule is about HTTP.
 fn request_rules(l7: &L7Rules) -> BTreeSet<String> {
     let mut rules: BTreeSet<String> = l7
+        .requests
         .http
         .iter()
         .map(|rule| {

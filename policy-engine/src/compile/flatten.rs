@@ -156,7 +156,7 @@ fn l7_rules(rules: &DirectionRules, (inspecting, any): &RawRules) -> L7Rules {
     let mut l7 = L7Rules { any: any.map(|entry| origin(rules, entry)), ..L7Rules::default() };
     for entry in inspecting {
         match &rules.entries[entry].effect {
-            Effect::Inspect(Inspection::Http(http)) => l7.http.extend_from_slice(http),
+            Effect::Inspect(Inspection::Http(rules)) => l7.requests.append(rules),
             Effect::Inspect(Inspection::Kafka(kafka)) => l7.kafka.extend_from_slice(kafka),
             Effect::Inspect(Inspection::Other) | Effect::Deny | Effect::Allow => {}
         }

@@ -13,8 +13,8 @@ use crate::{
     identity::{HOST, Identity, NamedPorts},
     labels::{LabelKey, Source},
     model::{
-        Document, HttpRule, KafkaRule, L7, Operator, Origin, Peer, Peers, PortMatch, PortRef, Ports,
-        Protocol, Requirement, Rule, Selector, Spec,
+        Document, KafkaRule, L7, Operator, Origin, Peer, Peers, PortMatch, PortRef, Ports, Protocol,
+        RequestRules, Requirement, Rule, Selector, Spec,
     },
     policy_set::{AllowLocalhost, Options, PolicySet},
     selector_index::PeerIndex,
@@ -96,7 +96,7 @@ pub(crate) enum Effect {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Inspection {
-    Http(Vec<HttpRule>),
+    Http(RequestRules),
     Kafka(Vec<KafkaRule>),
     /// A protocol without a parser: nothing passes.
     Other,

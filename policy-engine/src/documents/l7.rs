@@ -2,11 +2,11 @@
 
 use super::{
     cursor::{At, Findings, Object},
-    fqdn, http, kafka,
+    fqdn, grpc, http, kafka,
     rule::{Direction, Place},
 };
 use crate::{
-    model::{DocumentKind, L7},
+    model::{DocumentKind, L7, RequestRules},
     names,
 };
 
@@ -41,11 +41,11 @@ pub(super) fn read(port_rule: &Object<'_>, place: &Place, f: &mut Findings) -> O
     rules.or(listener).or(names.map(L7::Sni)).or(tls)
 }
 
-const PROTOCOLS: [&str; 4] = ["http", "dns", "kafka", "l7proto"];
+const PROTOCOLS: [&str; 5] = ["http", "grpc", "dns", "kafka", "l7proto"];
 
 /// `None`: no rule (an empty list is none too).
 fn read_rules(at: &At<'_>, place: &Place, f: &mut Findings) -> Option<L7> {
-    let rules = at.object(&["http", "dns", "kafka", "l7proto", "l7"], f)?;
+    let rules = at.object(&["http", "grpc", "dns", "kafka", "l7proto", "l7"], f)?;
     let given: Vec<&str> = PROTOCOLS.into_iter().filter(|name| rules.has(name)).collect();
     if rules.has("l7") && !rules.has("l7proto") {
         f.problem(&rules.path_of("l7"), "needs l7proto, the protocol's name");
@@ -55,12 +55,16 @@ fn read_rules(at: &At<'_>, place: &Place, f: &mut Findings) -> Option<L7> {
             f.problem(&at.path, "names no protocol; write http or dns, or remove it");
             return None;
         }
-        [_] => {}
+        // A gRPC request is an HTTP request: these are two ways to name what passes.
+        [_] | ["http", "grpc"] => {}
         several => {
             let reason =
                 format!("takes one protocol, not {}; write a port rule for each", several.join(" and "));
             f.problem(&at.path, reason);
         }
+    }
+    if ["http", "grpc"].contains(&given[0]) {
+        return read_requests(&rules, place, f);
     }
     let value = rules.get(given[0], f)?;
     if given[0] == "l7proto" {
@@ -79,13 +83,24 @@ fn read_rules(at: &At<'_>, place: &Place, f: &mut Findings) -> Option<L7> {
         return None;
     }
     match given[0] {
-        "http" => Some(L7::Http(items.iter().filter_map(|item| http::read(item, place, f)).collect())),
         "dns" => {
             f.not_enforced(&value.path, "DNS rules");
             Some(L7::Dns(items.iter().filter_map(|item| fqdn::read(item, f)).collect()))
         }
         _ => Some(L7::Kafka(items.iter().filter_map(|item| kafka::read(item, place, f)).collect())),
     }
+}
+
+/// Two empty lists are no rule, as one is.
+fn read_requests(rules: &Object<'_>, place: &Place, f: &mut Findings) -> Option<L7> {
+    let (http, grpc) = (rules.list("http", f).unwrap_or_default(), rules.list("grpc", f).unwrap_or_default());
+    if http.is_empty() && grpc.is_empty() {
+        return None;
+    }
+    Some(L7::Http(RequestRules {
+        http: http.iter().filter_map(|item| http::read(item, place, f)).collect(),
+        grpc: grpc.iter().filter_map(|item| grpc::read(item, place, f)).collect(),
+    }))
 }
 
 fn read_server_names(at: &At<'_>, f: &mut Findings) -> Option<Vec<String>> {

@@ -139,14 +139,24 @@ fn pattern(index: usize, rule: &HttpRuleSpec) -> Result<Hir, HttpRuleError> {
             Err(reason) => Err(HttpRuleError::Pattern { rule: index, field, reason }),
         },
     };
+    let (method, path) = match &rule.grpc {
+        None => (rule.method.clone(), rule.path.clone()),
+        Some(call) if rule.method.is_none() && rule.path.is_none() => {
+            (Some("POST".to_owned()), Some(call.path_pattern()))
+        }
+        Some(_) => {
+            let reason = "stands beside a method or path, which a call has of its own".to_owned();
+            return Err(HttpRuleError::Pattern { rule: index, field: "grpc", reason });
+        }
+    };
     let separator = || Hir::literal([SEPARATOR]);
     Ok(Hir::concat(vec![
         Hir::look(Look::Start),
-        part("method", &rule.method)?,
+        part("method", &method)?,
         separator(),
         part("host", &rule.host)?,
         separator(),
-        part("path", &rule.path)?,
+        part("path", &path)?,
         Hir::look(Look::End),
     ]))
 }

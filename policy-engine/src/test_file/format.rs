@@ -9,7 +9,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::TestFileError;
-use crate::{documents, model::Protocol};
+use crate::{
+    documents,
+    grpc::{self, GrpcCall, Service},
+    model::Protocol,
+};
 
 pub(super) struct TestFile {
     pub(super) policies: Vec<Value>,
@@ -64,6 +68,7 @@ pub(super) struct Test {
     pub(super) to: String,
     pub(super) port: Value,
     pub(super) http: Option<Http>,
+    pub(super) grpc: Option<Grpc>,
     pub(super) expect: Option<Expectation>,
 }
 
@@ -97,6 +102,39 @@ pub(super) struct Http {
     pub(super) host: String,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
+}
+
+/// A gRPC call.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Grpc {
+    pub(super) service: String,
+    pub(super) method: String,
+    #[serde(default)]
+    pub(super) host: String,
+    /// Metadata.
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, String>,
+}
+
+impl Grpc {
+    /// The request that a client of this call sends, or the field at fault and why.
+    pub(super) fn request(&self) -> Result<Http, (&'static str, String)> {
+        let call =
+            GrpcCall::new(Some(&self.service), None).map_err(|error| ("service", error.to_string()))?;
+        if !matches!(call.service, Service::Named(_)) {
+            return Err(("service", format!("{:?} is not one service; a call names one", self.service)));
+        }
+        match grpc::method(&self.method) {
+            Err(error) => return Err(("method", error.to_string())),
+            Ok(None) => return Err(("method", "\"*\" is not one method; a call names one".to_owned())),
+            Ok(Some(_)) => {}
+        }
+        let mut headers = self.headers.clone();
+        headers.entry("content-type".to_owned()).or_insert_with(|| "application/grpc".to_owned());
+        let path = format!("/{}/{}", self.service, self.method);
+        Ok(Http { method: "POST".to_owned(), path, host: self.host.clone(), headers })
+    }
 }
 
 fn get() -> String {

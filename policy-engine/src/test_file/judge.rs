@@ -11,8 +11,8 @@ use crate::{
     compile::compile,
     compiled::{DirectionPolicy, L4Verdict, L7Rules, SubjectPolicy},
     direction::Direction,
-    explain::no_request_rule,
-    http::{HttpRequest, HttpRuleSpec, HttpRules, HttpVerdict},
+    explain::{RequestKind, no_request_rule},
+    http::{HttpRequest, HttpRules, HttpVerdict},
     identity::RESERVED,
     model::{Origin, Protocol},
     policy_set::PolicySet,
@@ -66,7 +66,20 @@ impl<'a> Judge<'a> {
             self.world.end(text).ok_or_else(|| TestFileError::format(place(field), unknown_end(text)))
         };
         let (from, to) = (end("from", &test.from)?, end("to", &test.to)?);
-        let http = test.http.as_ref().map(|http| {
+        let call =
+            match &test.grpc {
+                Some(_) if test.http.is_some() => {
+                    return Err(TestFileError::format(
+                        place("grpc"),
+                        "does not go with http; write a test for each",
+                    ));
+                }
+                Some(call) => Some(call.request().map_err(|(field, reason)| {
+                    TestFileError::format(place(&format!("grpc.{field}")), reason)
+                })?),
+                None => None,
+            };
+        let http = test.http.as_ref().or(call.as_ref()).map(|http| {
             let path = (self.path_form)(&http.path)
                 .map_err(|reason| TestFileError::format(place("http.path"), reason))?;
             Ok(Request { http, path })
@@ -143,13 +156,12 @@ fn judge_request(
     redirect: &Origin,
     Request { http, path }: &Request<'_>,
 ) -> Result<(&'static str, String), String> {
-    let specs: Vec<HttpRuleSpec> = l7.http.iter().map(HttpRuleSpec::from).collect();
-    let rules = HttpRules::compile(&specs).map_err(|error| error.to_string())?;
+    let rules = HttpRules::compile(&l7.requests.specs()).map_err(|error| error.to_string())?;
     let request = HttpRequest { method: &http.method, path, host: &http.host, headers: &http.headers };
     Ok(match (rules.decide(&request), &l7.any) {
-        (HttpVerdict::Allowed { rule, .. }, _) => ("allow", l7.http[rule].origin.to_string()),
+        (HttpVerdict::Allowed { rule, .. }, _) => ("allow", l7.requests.origin(rule).to_string()),
         (HttpVerdict::Denied, Some(any)) => ("allow", any.to_string()),
-        (HttpVerdict::Denied, None) => ("deny", no_request_rule(redirect)),
+        (HttpVerdict::Denied, None) => ("deny", no_request_rule(redirect, RequestKind::from(&request))),
     })
 }
 

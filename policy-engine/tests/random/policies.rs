@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use policy_engine::{
+    grpc::GrpcCall,
     http::HttpRuleSpec,
     labels::{LabelKey, NAMESPACE, Source},
     model::{
-        Document, DocumentId, DocumentKind, FqdnSelector, HeaderMatch, HttpRule, KafkaRequests, KafkaRule,
-        L7, Mismatch, Operator, Origin, Peer, Peers, PortMatch, PortRef, PortRule, Ports, Protocol,
-        Requirement, Rule, Selector, Spec, Subject,
+        Document, DocumentId, DocumentKind, FqdnSelector, GrpcRule, HeaderMatch, HttpRule, KafkaRequests,
+        KafkaRule, L7, Mismatch, Operator, Origin, Peer, Peers, PortMatch, PortRef, PortRule, Ports,
+        Protocol, RequestRules, Requirement, Rule, Selector, Spec, Subject,
     },
     policy_set::{AllowLocalhost, Options, PolicySet},
 };
@@ -51,8 +52,11 @@ pub(crate) fn document(name: &str, mut specs: Vec<Spec>) -> Document {
                         port.origin = origin(format!("{path}.toPorts[{p}]"));
                         match &mut port.l7 {
                             Some(L7::Http(rules)) => {
-                                for (h, rule) in rules.iter_mut().enumerate() {
+                                for (h, rule) in rules.http.iter_mut().enumerate() {
                                     rule.origin = origin(format!("{path}.toPorts[{p}].rules.http[{h}]"));
+                                }
+                                for (g, rule) in rules.grpc.iter_mut().enumerate() {
+                                    rule.origin = origin(format!("{path}.toPorts[{p}].rules.grpc[{g}]"));
                                 }
                             }
                             Some(L7::Kafka(rules)) => {
@@ -153,7 +157,8 @@ fn requirement() -> impl Strategy<Value = Requirement> {
 
 fn port_rule(l7: bool) -> impl Strategy<Value = PortRule> {
     let kinds = prop_oneof![
-        2 => vec(http_rule(), 0..3).prop_map(L7::Http),
+        2 => (vec(http_rule(), 0..3), vec(grpc_rule(), 0..3))
+            .prop_map(|(http, grpc)| L7::Http(RequestRules { http, grpc })),
         1 => Just(L7::Dns(Vec::new())),
         1 => vec(kafka_rule(), 0..3).prop_map(L7::Kafka),
     ];
@@ -198,6 +203,22 @@ fn http_rule() -> impl Strategy<Value = HttpRule> {
     })
 }
 
+pub(crate) fn call() -> impl Strategy<Value = GrpcCall> {
+    let service = select(&["*", "a.*", "a.b.*", "a.B", "a.b.C", "B"][..]);
+    let method = select(&[None, Some("*"), Some("Get"), Some("Put")][..]);
+    (service, method).prop_map(|(service, method)| GrpcCall::new(Some(service), method).expect("names"))
+}
+
+fn grpc_rule() -> impl Strategy<Value = GrpcRule> {
+    call().prop_map(|call| GrpcRule { origin: nowhere(), call })
+}
+
+/// A gRPC rule or an HTTP one.
+pub(crate) fn spec_of_request() -> impl Strategy<Value = HttpRuleSpec> {
+    let call = call().prop_map(|call| HttpRuleSpec { grpc: Some(call), ..HttpRuleSpec::default() });
+    prop_oneof![3 => http_spec(), 1 => call]
+}
+
 pub(crate) fn http_spec() -> impl Strategy<Value = HttpRuleSpec> {
     let text =
         |patterns: &'static [&'static str]| option::weighted(0.6, select(patterns).prop_map(str::to_owned));
@@ -232,6 +253,6 @@ pub(crate) fn http_spec() -> impl Strategy<Value = HttpRuleSpec> {
         (name(), value(), mismatch).prop_map(|(name, value, mismatch)| HeaderMatch { name, value, mismatch });
     let header_matches = prop_oneof![3 => Just(Vec::new()), 1 => vec(matches, 1..3)];
     (method, path, host, headers, header_matches).prop_map(|(method, path, host, headers, header_matches)| {
-        HttpRuleSpec { method, path, host, headers, header_matches }
+        HttpRuleSpec { method, path, host, headers, header_matches, grpc: None }
     })
 }

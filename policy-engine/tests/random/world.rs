@@ -94,7 +94,7 @@ impl Request {
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     let text = |texts: &'static [&'static str]| select(texts).prop_map(str::to_owned);
-    let method = text(&["GET", "POST", "PUT", "get", "PATCH", ""]);
+    let method = text(&["GET", "POST", "POST", "PUT", "get", "PATCH", ""]);
     let fixed = text(&[
         "/",
         "/a",
@@ -109,13 +109,32 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         "/é",
         "/a-b",
     ]);
-    let path = prop_oneof![4 => fixed, 1 => "[/ab?x=é\\-]{0,6}"];
+    let call = text(&[
+        "/a.B/Get",
+        "/a.b.C/Put",
+        "/B/Get",
+        "/a.b./Get",
+        "/a./Get",
+        "/ab.C/Get",
+        "/a.B/",
+        "/a.B/Get?x",
+        "/a.B/Get/x",
+        "//Get",
+    ]);
+    let path = prop_oneof![4 => fixed, 1 => call.clone(), 1 => "[/ab?x=é\\-]{0,6}"];
     let host = text(&["example.com", "exampleXcom", "EXAMPLE.COM:80", "", "localhost"]);
-    let header = (text(&["X-A", "x-B", "X-C"]), text(&["", "1", "2", "1,2"]));
-    (method, path, host, vec(header, 0..3)).prop_map(|(method, path, host, headers)| Request {
-        method,
+    let header = prop_oneof![
+        3 => (text(&["X-A", "x-B", "X-C"]), text(&["", "1", "2", "1,2"])),
+        2 => (text(&["Content-Type"]), text(&["application/grpc", "application/grpc-web+proto", "text/plain"])),
+    ];
+    let any = (method, path, host.clone(), vec(header, 0..3))
+        .prop_map(|(method, path, host, headers)| Request { method, path, host, headers });
+    // What is a gRPC call but for its name.
+    let called = (call, host).prop_map(|(path, host)| Request {
+        method: "POST".to_owned(),
         path,
         host,
-        headers,
-    })
+        headers: vec![("content-type".to_owned(), "application/grpc".to_owned())],
+    });
+    prop_oneof![3 => any, 1 => called]
 }

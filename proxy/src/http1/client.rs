@@ -190,8 +190,10 @@ pub(super) fn poll_write_all(
 fn encode(answer: &Answer, closes: bool, is_head: bool) -> Vec<u8> {
     let reason = answer.status.canonical_reason().unwrap_or_default();
     let mut out = format!("HTTP/1.1 {} {reason}\r\n", answer.status.as_str()).into_bytes();
-    for (name, value) in answer.fields {
-        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    for (name, value) in &answer.fields {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
     if closes {
         out.extend_from_slice(b"connection: close\r\n");

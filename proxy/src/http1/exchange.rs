@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     record::Recording,
-    response::{self, Answer},
+    response::{self, Answer, Tongue},
     tunnel::Tunnel,
     upstream::{Http1Upstream, UpstreamError},
     verdict::{Judged, Permit, Verdict, judge},
@@ -80,7 +80,7 @@ fn judged(
         Err(error) => {
             recording.protocol(protocol);
             recording.refused(error);
-            let answer = response::text(StatusCode::BAD_REQUEST, &error.to_string());
+            let answer = response::text(Tongue::Http, StatusCode::BAD_REQUEST, &error.to_string());
             return Err(Own { answer, closes: true, is_head: false });
         }
     };
@@ -92,8 +92,9 @@ fn judged(
         }
         Verdict::Denied(request, judgement) => {
             recording.judged(&judgement);
-            let (closes, is_head) = (request.manner().closes_after_own(session), request.manner().is_head);
-            Err(Own { answer: response::denied(request.is_grpc()), closes, is_head })
+            let manner = request.manner();
+            let (closes, is_head) = (manner.closes_after_own(session), manner.is_head);
+            Err(Own { answer: response::denied(manner.tongue.clone()), closes, is_head })
         }
     }
 }
@@ -145,12 +146,12 @@ async fn forward(
     let failed = |recording: &mut Recording, error: UpstreamError| {
         recording.upstream_failed(&error);
         let closes = manner.closes_after_own(session) || matches!(error, UpstreamError::UnaskedSwitch);
-        let answer = response::text(error.status(), "Upstream failure");
+        let answer = response::text(manner.tongue.clone(), error.status(), "Upstream failure");
         Err(Own { answer, closes, is_head: manner.is_head })
     };
     let refused = |recording: &mut Recording, refused: Refused| {
         recording.refused(refused);
-        let answer = response::text(refused.status(), &refused.to_string());
+        let answer = response::text(manner.tongue.clone(), refused.status(), &refused.to_string());
         Err(Own { answer, closes: true, is_head: manner.is_head })
     };
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     request::RequestError,
+    response::Tongue,
     verdict::{Judged, Permit},
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Manner {
     pub(super) framing: Framing,
     /// The response has no body, whatever it says.
     pub(super) is_head: bool,
+    /// What the client understands.
+    pub(super) tongue: Tongue,
     /// The client waits for a word before it sends the body.
     pub(super) expects_continue: bool,
     /// The client takes trailers.
@@ -150,6 +153,7 @@ impl<'a> Request<'a> {
             framing: head.framing,
             is_head: parts.method == "HEAD",
             expects_continue: expects_continue && head.framing != Framing::Length(0),
+            tongue: Tongue::of_fields(&fields),
             takes_trailers: trailers_wanted && head.version == Version::Http11,
             closes: options.has("close") || head.version == Version::Http10 && !options.has("keep-alive"),
         };
@@ -160,15 +164,6 @@ impl<'a> Request<'a> {
 
     pub(super) fn manner(&self) -> &Manner {
         &self.manner
-    }
-
-    pub(super) fn is_grpc(&self) -> bool {
-        const GRPC: &[u8] = b"application/grpc";
-        let mut types = self.fields.values("content-type");
-        types
-            .next()
-            .and_then(|value| value.get(..GRPC.len()))
-            .is_some_and(|value| value.eq_ignore_ascii_case(GRPC))
     }
 
     fn encode(self) -> Outbound {

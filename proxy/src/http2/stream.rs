@@ -13,8 +13,8 @@ use super::{
 use crate::{
     body::ResponseBody,
     record::Recording,
-    request::{Outbound, Request, clean_response},
-    response,
+    request::{FieldsOf, Outbound, Request, clean_response},
+    response::{self, Tongue},
     upstream::{Http2Upstream, SendError, UpstreamError},
     verdict::{Judged, Permit, Verdict, judge},
 };
@@ -37,16 +37,17 @@ async fn answer(
     recording: &mut Recording,
 ) -> Response<ResponseBody> {
     recording.protocol("HTTP/2");
+    let tongue = Tongue::of_fields(&FieldsOf(request.headers()));
     if head_octets(&request) > session.worker.limits.http1.head_octets {
         recording.refused("request head too large");
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return response::text(status, "request head too large").into();
+        return response::text(tongue, status, "request head too large").into();
     }
     let request = match Request::from_http2(request, session.worker.limits.http1.fields) {
         Ok(request) => request,
         Err(error) => {
             recording.refused(error);
-            return response::text(StatusCode::BAD_REQUEST, &error.to_string()).into();
+            return response::text(tongue, StatusCode::BAD_REQUEST, &error.to_string()).into();
         }
     };
     recording.request("HTTP/2", &request.facts());
@@ -55,9 +56,9 @@ async fn answer(
             recording.judged(&judgement);
             permit.map(Outbound::from)
         }
-        Verdict::Denied(request, judgement) => {
+        Verdict::Denied(_, judgement) => {
             recording.judged(&judgement);
-            return response::denied(request.is_grpc()).into();
+            return response::denied(tongue).into();
         }
     };
     let upload = Arc::new(Upload::default());
@@ -73,11 +74,11 @@ async fn answer(
         // The upstream failed because the client's body did.
         Err(_) if upload.has_stalled() => {
             recording.refused("request body stalled");
-            response::text(StatusCode::REQUEST_TIMEOUT, "request body stalled").into()
+            response::text(tongue, StatusCode::REQUEST_TIMEOUT, "request body stalled").into()
         }
         Err(error) => {
             recording.upstream_failed(&error);
-            response::text(error.status(), "Upstream failure").into()
+            response::text(tongue, error.status(), "Upstream failure").into()
         }
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP rule sets, compiled once however many policies share them.
+//! Rule sets of HTTP and gRPC requests, compiled once however many policies share them.
 
 use std::{
     collections::HashMap,
@@ -7,6 +7,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, header};
 use policy_engine::{
+    grpc::{GrpcCall, NameError},
     http::{HttpRuleError, HttpRuleSpec, HttpRules},
     model::{HeaderMatch, Mismatch},
 };
@@ -28,6 +29,8 @@ pub enum RuleError {
     Http(#[from] HttpRuleError),
     #[error("rule {rule}: header {name} cannot be changed by a rule")]
     FramingHeader { rule: usize, name: String },
+    #[error("gRPC rule {rule}: {error}")]
+    Grpc { rule: usize, error: NameError },
     #[error("rule {rule}: {name} with that value is no header")]
     NoHeader { rule: usize, name: String },
 }
@@ -44,12 +47,14 @@ pub struct RuleCache {
 const UNUSED: usize = 16;
 
 impl RuleCache {
-    pub(super) fn compile(
-        &mut self,
-        rules: &[link_proto::HttpRule],
-    ) -> Result<Arc<CompiledRules>, RuleError> {
-        let mut key = Vec::new();
+    pub(super) fn compile(&mut self, piece: &link_proto::Piece) -> Result<Arc<CompiledRules>, RuleError> {
+        let (rules, calls) = (&piece.http, &piece.grpc);
+        // How many of them are of the first kind tells the two kinds apart.
+        let mut key = rules.len().to_be_bytes().to_vec();
         for rule in rules {
+            key.extend(rule.encode_length_delimited_to_vec());
+        }
+        for rule in calls {
             key.extend(rule.encode_length_delimited_to_vec());
         }
         if let Some(known) = self.sets.get(&key).and_then(Weak::upgrade) {
@@ -58,10 +63,13 @@ impl RuleCache {
         for (index, rule) in rules.iter().enumerate() {
             rule.header_matches.iter().try_for_each(|header| check_action(index, header))?;
         }
-        let specs: Vec<HttpRuleSpec> = rules.iter().map(spec).collect();
+        let mut specs: Vec<HttpRuleSpec> = rules.iter().map(spec).collect();
+        for (index, rule) in calls.iter().enumerate() {
+            specs.push(call(rule).map_err(|error| RuleError::Grpc { rule: index, error })?);
+        }
         let compiled = Arc::new(CompiledRules {
             rules: HttpRules::compile(&specs)?,
-            ids: rules.iter().map(|rule| rule.rule).collect(),
+            ids: rules.iter().map(|rule| rule.rule).chain(calls.iter().map(|rule| rule.rule)).collect(),
         });
         self.sets.insert(key, Arc::downgrade(&compiled));
         Ok(compiled)
@@ -104,8 +112,14 @@ fn check_action(rule: usize, header: &link_proto::HeaderMatch) -> Result<(), Rul
     Ok(())
 }
 
+fn call(rule: &link_proto::GrpcRule) -> Result<HttpRuleSpec, NameError> {
+    let call = GrpcCall::new(Some(&rule.service), rule.method.as_deref())?;
+    Ok(HttpRuleSpec { grpc: Some(call), ..HttpRuleSpec::default() })
+}
+
 fn spec(rule: &link_proto::HttpRule) -> HttpRuleSpec {
     HttpRuleSpec {
+        grpc: None,
         method: rule.method.clone(),
         path: rule.path.clone(),
         host: rule.host.clone(),

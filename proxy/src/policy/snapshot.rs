@@ -218,7 +218,7 @@ fn verdict(
         link_proto::Action::Allow => PieceVerdict::Allow { rule: piece.rule },
         link_proto::Action::Redirect => PieceVerdict::Redirect {
             rule: piece.rule,
-            http: cache.compile(&piece.http).map_err(|source| UpdateError::HttpRule { policy, source })?,
+            http: cache.compile(piece).map_err(|source| UpdateError::HttpRule { policy, source })?,
             kafka: kafka::rule_set(&piece.kafka)
                 .map(Arc::new)
                 .map_err(|source| UpdateError::KafkaRule { policy, source })?,

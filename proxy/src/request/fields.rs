@@ -8,6 +8,15 @@ pub(super) struct Fields(pub(super) HeaderMap);
 
 impl Headers for Fields {
     fn for_each(&self, name: &str, value: &mut dyn FnMut(&[u8])) {
+        FieldsOf(&self.0).for_each(name, value);
+    }
+}
+
+/// The header fields of a request that is not taken apart yet.
+pub(crate) struct FieldsOf<'a>(pub(crate) &'a HeaderMap);
+
+impl Headers for FieldsOf<'_> {
+    fn for_each(&self, name: &str, value: &mut dyn FnMut(&[u8])) {
         for found in self.0.get_all(name) {
             value(found.as_bytes());
         }

@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::harness::*;
 
-type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
+pub(crate) type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 
 /// Echoes bodies as they come, with a trailer behind them, and says what it was asked for.
 async fn echo(
@@ -49,7 +49,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     }
 }
 
-async fn backend() -> (std::net::SocketAddr, Rc<std::cell::Cell<usize>>) {
+pub(crate) async fn backend() -> (std::net::SocketAddr, Rc<std::cell::Cell<usize>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Rc::new(std::cell::Cell::new(0));
@@ -64,7 +64,7 @@ async fn backend() -> (std::net::SocketAddr, Rc<std::cell::Cell<usize>>) {
     (address, connections)
 }
 
-async fn client(proxy: &Proxy) -> SendRequest<Body> {
+pub(crate) async fn client(proxy: &Proxy) -> SendRequest<Body> {
     let stream = TcpStream::connect(proxy.address).await.unwrap();
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     spawn_local(connection);

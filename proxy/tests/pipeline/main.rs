@@ -4,6 +4,7 @@
 
 mod bodies;
 mod framing;
+mod grpc;
 mod harness;
 mod http2;
 mod judging;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use policy_engine::{
     compiled::{Class, ClassId, DirectionPolicy, L4Verdict, L7Rules, Piece},
     lookup::lpm_entries,
-    model::{HttpRule, KafkaRequests, KafkaRule, Mismatch, Origin, Protocol},
+    model::{GrpcRule, HttpRule, KafkaRequests, KafkaRule, Mismatch, Origin, Protocol},
 };
 use tektin_abi::maps::{PolicyKey, PolicyValue, action, prefix, proto};
 use tektin_proxy::link_proto as link;
@@ -93,9 +93,10 @@ fn link_piece(piece: &Piece, rules: &mut RuleTable) -> link::Piece {
         L4Verdict::Redirect { rule, l7 } => {
             message.set_action(link::Action::Redirect);
             message.rule = rule_id(rules, rule);
-            let L7Rules { http, kafka, any } = l7.as_ref();
+            let L7Rules { requests, kafka, any } = l7.as_ref();
+            message.grpc = requests.grpc.iter().map(|rule| link_grpc(rule, rules)).collect();
             message.kafka = kafka.iter().map(|rule| link_kafka(rule, rules)).collect();
-            message.http = http.iter().map(|rule| link_http(rule, rules)).collect();
+            message.http = requests.http.iter().map(|rule| link_http(rule, rules)).collect();
             message.any_request_rule = any.as_ref().map_or(DEFAULT_DENY, |any| rule_id(rules, any));
         }
     }
@@ -128,6 +129,14 @@ fn link_http(rule: &HttpRule, rules: &mut RuleTable) -> link::HttpRule {
                 }),
             })
             .collect(),
+    }
+}
+
+fn link_grpc(rule: &GrpcRule, rules: &mut RuleTable) -> link::GrpcRule {
+    link::GrpcRule {
+        rule: rule_id(rules, &rule.origin),
+        service: rule.call.service.to_string(),
+        method: rule.call.method.clone(),
     }
 }
 

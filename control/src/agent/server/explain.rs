@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use policy_engine::{
     compiled::L4Verdict,
     direction::Direction,
-    explain::{Outcome, RequestDecision, explain as explain_flow, no_request_rule},
+    explain::{Outcome, RequestDecision, RequestKind, explain as explain_flow, no_request_rule},
     http::HttpRequest,
     identity::{Identity, RESERVED},
     model::Protocol,
@@ -156,7 +156,7 @@ impl Known {
         let (action, rule) = match (&explained.decision, &explained.request) {
             (_, Some(RequestDecision::Allowed(origin))) => (Action::Allow, origin.to_string()),
             (Decision::Rule(L4Verdict::Redirect { rule, .. }), Some(RequestDecision::Denied)) => {
-                (Action::Deny, no_request_rule(rule))
+                (Action::Deny, no_request_rule(rule, request.map_or(RequestKind::Http, RequestKind::from)))
             }
             (Decision::NotEnforced, _) => (Action::None, "no policy".to_owned()),
             (Decision::DefaultDeny(specs), _) => {

@@ -1,6 +1,7 @@
 //! `tektin policy explain`.
 
 use clap::Args;
+use policy_engine::grpc::{GrpcCall, Service};
 
 use super::files;
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
 
 /// Which rule decides, and why the others do not
 ///
-/// Asks the policy in force about a packet, or with --method or --path about an HTTP request. An end
+/// Asks the policy in force about a packet, or with --method or --path about an HTTP request,
+/// with --grpc about a gRPC call. An end
 /// is an endpoint (NAME or NAMESPACE/NAME), an address, a prefix, or an entity such as world.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes:
@@ -25,6 +27,7 @@ use crate::{
 Examples:
   tektin policy explain --from client --to web --port 80/TCP
   tektin policy explain --from client --to web --port 80/TCP --method DELETE --path /v1/orders
+  tektin policy explain --from client --to web --port 50051/TCP --grpc shop.Orders/Get
   tektin policy explain --from world --to 10.244.0.7 --port 8/ICMP --output json")]
 pub struct Explain {
     /// Who sends
@@ -42,6 +45,9 @@ pub struct Explain {
     /// HTTP path with its query [default with --method: /]
     #[arg(long, requires = "port", value_name = "PATH")]
     path: Option<String>,
+    /// gRPC call, instead of method and path
+    #[arg(long, requires = "port", conflicts_with_all = ["method", "path"], value_name = "SERVICE/METHOD")]
+    grpc: Option<String>,
     /// HTTP host
     #[arg(long, requires = "port", value_name = "HOST")]
     host: Option<String>,
@@ -66,9 +72,19 @@ impl Explain {
         }
     }
 
-    fn into_request(self) -> Result<ExplainRequest, CliError> {
-        let is_http =
-            self.method.is_some() || self.path.is_some() || self.host.is_some() || !self.headers.is_empty();
+    fn into_request(mut self) -> Result<ExplainRequest, CliError> {
+        let is_http = self.method.is_some()
+            || self.path.is_some()
+            || self.grpc.is_some()
+            || self.host.is_some()
+            || !self.headers.is_empty();
+        if let Some(call) = self.grpc.take() {
+            self.path = Some(call_path(&call).map_err(CliError::Failed)?);
+            self.method = Some("POST".to_owned());
+            if !self.headers.iter().any(|(name, _)| name == "content-type") {
+                self.headers.push(("content-type".to_owned(), "application/grpc".to_owned()));
+            }
+        }
         let path = self.path.as_deref().unwrap_or("/");
         let path = files::path_as_judged(path).map_err(CliError::Failed)?;
         Ok(ExplainRequest {
@@ -82,6 +98,18 @@ impl Explain {
                 headers: self.headers.into_iter().collect(),
             }),
         })
+    }
+}
+
+/// The path of the call's request.
+fn call_path(call: &str) -> Result<String, String> {
+    let (service, method) =
+        call.rsplit_once('/').ok_or_else(|| format!("{call:?} is no call; write pkg.Service/Method"))?;
+    let named = GrpcCall::new(Some(service.trim_start_matches('/')), Some(method))
+        .map_err(|error| format!("--grpc: {error}"))?;
+    match (named.service, named.method) {
+        (Service::Named(service), Some(method)) => Ok(format!("/{service}/{method}")),
+        _ => Err(format!("--grpc: {call:?} names several calls; ask about one")),
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the model holds after reading: everything that a document leaves implicit.
 
 use super::{accepted, ccnp, cnp, knp, rule, rule_in, spec};
+use crate::grpc::{GrpcCall, Service};
 use crate::model::{
     FqdnSelector, HeaderMatch, KafkaRequests, KafkaRule, L7, Mismatch, Operator, Peer, Peers, PortMatch,
-    PortRef, Ports, Protocol, Selector, Subject,
+    PortRef, Ports, Protocol, RequestRules, Selector, Subject,
 };
 
 /// `k8s:app=web,reserved:host,!x,y!=1|2`, in the order of the requirements.
@@ -213,7 +214,7 @@ fn http_rules() {
     assert_eq!(l7("rules: {http: []}"), None);
     let text = "rules: {http: [{}, {method: GET, path: '', host: 'a\\.b', headers: [X-One, 'X-Two: a b', 'X-Three c'], \
         headerMatches: [{name: X, value: v, mismatch: ADD}, {name: Y}]}]}";
-    let Some(L7::Http(rules)) = l7(text) else { panic!("{text}") };
+    let Some(L7::Http(RequestRules { http: rules, .. })) = l7(text) else { panic!("{text}") };
     assert_eq!((rules.len(), &rules[0].method, rules[0].headers.len()), (2, &None, 0));
     let second = &rules[1];
     assert_eq!(second.origin.path, "spec.egress[0].toPorts[0].rules.http[1]");
@@ -229,6 +230,29 @@ fn http_rules() {
     let wanted =
         |name: &str, value: &str, mismatch| HeaderMatch { name: name.into(), value: value.into(), mismatch };
     assert_eq!(second.header_matches, [wanted("x", "v", Mismatch::Add), wanted("y", "", Mismatch::Deny)]);
+}
+
+#[test]
+fn grpc_rules() {
+    assert_eq!(l7("rules: {grpc: []}"), None);
+    assert_eq!(l7("rules: {http: [], grpc: []}"), None);
+    let text =
+        "rules: {grpc: [{}, {service: a.B, method: Get}, {service: a.*, method: '*'}, {service: '*'}]}";
+    let Some(L7::Http(RequestRules { http, grpc })) = l7(text) else { panic!("{text}") };
+    let call = |service, method: Option<&str>| GrpcCall { service, method: method.map(str::to_owned) };
+    let calls: Vec<GrpcCall> = grpc.iter().map(|rule| rule.call.clone()).collect();
+    let wanted = [
+        call(Service::Any, None),
+        call(Service::Named("a.B".to_owned()), Some("Get")),
+        call(Service::Within("a".to_owned()), None),
+        call(Service::Any, None),
+    ];
+    assert_eq!((calls, http.len()), (wanted.to_vec(), 0));
+    assert_eq!(grpc[3].origin.path, "spec.egress[0].toPorts[0].rules.grpc[3]");
+    // Both kinds are about the same requests, so they may stand in one list of rules.
+    let both = "rules: {http: [{method: GET}], grpc: [{service: a.B}]}";
+    let Some(L7::Http(RequestRules { http, grpc })) = l7(both) else { panic!("{both}") };
+    assert_eq!((http.len(), grpc.len()), (1, 1));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 use l7_parsers::kafka::{Question, Resource};
+use policy_engine::http::{HttpRequest, HttpVerdict};
+use prost::Message;
 use tektin_abi::maps::SteeredValue;
 
 use super::*;
 use crate::{
     link_proto::{
-        Action, Class as ClassMessage, EndpointRoot, HeaderMatch, HttpRule, KafkaNames, KafkaRole, KafkaRule,
-        Mismatch, Piece as PieceMessage, Policy, PolicyChange,
+        Action, Class as ClassMessage, EndpointRoot, GrpcRule, HeaderMatch, HttpRule, KafkaNames, KafkaRole,
+        KafkaRule, Mismatch, Piece as PieceMessage, Policy, PolicyChange,
     },
     policy::Judging,
 };
@@ -148,8 +150,15 @@ fn what_cannot_be_enforced_is_refused() {
             ..HttpRule::default()
         })
     };
+    let calling = |service: &str, method: Option<&str>| PieceMessage {
+        grpc: vec![GrpcRule { rule: 1, service: service.into(), method: method.map(str::to_owned) }],
+        ..piece(6, (80, 80), Action::Redirect, 1)
+    };
     let pieces = [
         redirect(HttpRule { path: Some("(".into()), ..HttpRule::default() }),
+        calling("a*", None),
+        calling("", None),
+        calling("a.B", Some("G*")),
         changing("Content-Length", "0"),
         changing("Host", "b"),
         changing("X Y", "b"),
@@ -185,6 +194,22 @@ fn equal_rule_sets_are_compiled_once() {
         _ => panic!("no redirect"),
     };
     assert!(Arc::ptr_eq(&rules(1), &rules(2)));
+}
+
+#[test]
+fn rules_of_two_kinds_are_told_apart_however_alike_they_are_written() {
+    let redirect = || piece(6, (80, 80), Action::Redirect, 1);
+    let http = HttpRule { rule: 4, method: Some("a".into()), path: Some("b".into()), ..HttpRule::default() };
+    let call = GrpcRule { rule: 4, service: "a".into(), method: Some("b".into()) };
+    assert_eq!(http.encode_to_vec(), call.encode_to_vec());
+    let mut cache = RuleCache::default();
+    let of_http = cache.compile(&PieceMessage { http: vec![http], ..redirect() }).unwrap();
+    let of_calls = cache.compile(&PieceMessage { grpc: vec![call], ..redirect() }).unwrap();
+    assert!(!Arc::ptr_eq(&of_http, &of_calls));
+    let no = Vec::new();
+    let request = HttpRequest { method: "a", path: "b", host: "", headers: &no };
+    assert_ne!(of_http.rules.decide(&request), HttpVerdict::Denied);
+    assert_eq!(of_calls.rules.decide(&request), HttpVerdict::Denied);
 }
 
 #[test]

@@ -119,6 +119,38 @@ fn layer_seven() {
                 "toPorts[0].rules",
                 "names no protocol",
             ),
+            (
+                "toPorts: [{ports: [{port: '80', protocol: UDP}], rules: {grpc: [{}]}}]",
+                "toPorts[0].ports[0]",
+                "need TCP",
+            ),
+            (
+                "toPorts: [{rules: {http: [{}], grpc: [{}], kafka: []}}]",
+                "toPorts[0].rules",
+                "one protocol, not http and grpc and kafka",
+            ),
+            (
+                "toPorts: [{rules: {grpc: [{}, {service: 'a*'}]}}]",
+                "toPorts[0].rules.grpc[1].service",
+                "no service",
+            ),
+            (
+                "toPorts: [{rules: {grpc: [{service: a.B/Get}]}}]",
+                "toPorts[0].rules.grpc[0].service",
+                "is a path",
+            ),
+            ("toPorts: [{rules: {grpc: [{service: ''}]}}]", "toPorts[0].rules.grpc[0].service", "no service"),
+            (
+                "toPorts: [{rules: {grpc: [{method: 'Get*'}]}}]",
+                "toPorts[0].rules.grpc[0].method",
+                "no method",
+            ),
+            ("toPorts: [{rules: {grpc: [{method: [Get]}]}}]", "toPorts[0].rules.grpc[0].method", ""),
+            (
+                "toPorts: [{rules: {grpc: [{services: a.B}]}}]",
+                "toPorts[0].rules.grpc[0].services",
+                "did you mean \"service\"?",
+            ),
             ("toPorts: [{rules: {http: [], dns: []}}]", "toPorts[0].rules", "one protocol, not http and dns"),
             (
                 "toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchPattern: '*'}]}}]",
