@@ -26,6 +26,7 @@ from report import scale as report
 
 SIZES = [(100, 500), (1_000, 5_000), (10_000, 50_000)]
 RULES_A_FILE, PREFIXES_A_RULE, ENDPOINTS = 10, 5, 20
+FILES_OF_NEW = 2
 ENGINE_REPETITIONS = 50
 PORT = 7777
 SYNS = Path(__file__).with_name("lab") / "syns.py"
@@ -108,14 +109,17 @@ def rule(number: int) -> dict:
     return {"fromCIDR": nets, "toPorts": [{"ports": [{"port": str(1 + number % 60_000), "protocol": "TCP"}]}]}
 
 
-def many(file: int, count: int = RULES_A_FILE) -> str:
+def many(file: int, count: int = RULES_A_FILE, app: str | None = None) -> str:
     rules = [rule(file * RULES_A_FILE + number) for number in range(count)]
-    return document(f"many-{file}", f"app{file % ENDPOINTS}", rules)
+    return document(f"many-{file}", app or f"app{file % ENDPOINTS}", rules)
 
 
 def fill(policies: Path, rules: int) -> None:
-    for file in range(rules // RULES_A_FILE):
-        (policies / f"many-{file}.json").write_text(many(file))
+    files = rules // RULES_A_FILE
+    for file in range(files):
+        # The last ones are the endpoint's that comes later: as many at every size.
+        app = "new" if file >= files - FILES_OF_NEW else None
+        (policies / f"many-{file}.json").write_text(many(file, app=app))
 
 
 def agent_row(lab, dir: Path, policies: Path, rules: int, stack: ExitStack, id: str, wanted) -> dict:
@@ -127,7 +131,7 @@ def agent_row(lab, dir: Path, policies: Path, rules: int, stack: ExitStack, id: 
         time.sleep(0.05)
     where = place.make(stack, f"{id}-new", lab.group, wanted.node_cpus)
     for turn in range(5):
-        lab.ask("endpoint", "add", "new", "--netns", where.namespace, "--label", f"app=app{turn}", "--label", "new=yes")
+        lab.ask("endpoint", "add", "new", "--netns", where.namespace, "--label", "app=new", "--label", f"turn={turn}")
         run(str(lab.tektin), "--socket", str(lab.socket), "endpoint", "delete", "new")
     text = plain(log)
     changed = [int(us) for us in re.findall(r"policy files in force.*total_us=(\d+)", text)]

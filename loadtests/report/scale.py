@@ -16,7 +16,8 @@ HOW = """\
 
 **Engine** (`policy-engine/examples/scale.rs`): 20 rules a document, five identities a rule's peer, one identity in ten a
 prefix, the rest label sets of workloads. "Spread": each document selects an endpoint of its own. "Heaped": all select one.
-Time is the median (least favourable) of {repetitions}; memory is what stays allocated.
+Time is the median (least favourable) of {repetitions}, each after the processor's caches were filled with something else (or
+the small size alone would be measured in them); memory is what stays allocated. An endpoint of "heaped" has all the rules.
 """
 
 AGENT_HOW = """\
@@ -25,7 +26,7 @@ rules each, five prefixes a rule, over {endpoints} endpoints. The identities her
 one node without a cluster has no others; tens of thousands of label sets are in the engine's table above. "Start" is from
 the first line of the agent to its policy being in force, everything read from files. "One rule" is the agent's own time from
 the event of the file system to enforcement, acknowledged by the proxy; "one endpoint" is a new label set (identity and
-endpoint), from its request to its policy being in force, without its device.
+endpoint) that 20 of the rules select, from its request to its policy being in force, without its device.
 """
 
 LATENCY_HOW = """\

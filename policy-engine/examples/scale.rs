@@ -34,6 +34,10 @@ const PEERS: u32 = 5;
 /// Every tenth identity is a prefix's.
 const PREFIX_EVERY: u32 = 10;
 const REPETITIONS: usize = 50;
+/// More than the processor's caches hold: a change comes after other work, with little in them. Without
+/// this a small engine is measured in the caches and a large one in memory.
+const CACHE: usize = 64 << 20;
+const CACHE_LINE: usize = 64;
 
 /// Counts what is allocated.
 struct Counting;
@@ -147,10 +151,13 @@ fn measure(shape: &str, rules: u32, identities: u32) -> String {
     let _ = engine.take_changes();
     let compiled = ALLOCATED.load(Ordering::Relaxed).saturating_sub(before);
 
+    let mut forget = vec![0_u8; CACHE];
     let mut one = |what: &mut dyn FnMut(&mut Engine, usize), undo: &mut dyn FnMut(&mut Engine, usize)| {
         let mut times = Vec::new();
         let mut memory = 0;
         for number in 0..REPETITIONS {
+            forget.iter_mut().step_by(CACHE_LINE).for_each(|octet| *octet = octet.wrapping_add(1));
+            std::hint::black_box(&forget);
             let before = ALLOCATED.load(Ordering::Relaxed);
             let start = Instant::now();
             what(&mut engine, number);

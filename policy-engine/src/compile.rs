@@ -23,7 +23,7 @@ mod rules;
 pub use changes::{Before, DirectionChange, Patch, SubjectChange};
 
 use flatten::{Flattened, Flattener};
-use rules::{DirectionRules, Followed, PeerId};
+use rules::{DirectionRules, Followed, PeerId, speaking};
 
 /// What of an identity decides its class: which peers of the rules match it (ascending), and the
 /// port names that the rules ask for.
@@ -134,8 +134,11 @@ impl Compiled {
                     }
                     followed
                 }
-                // Enforced from now on, perhaps.
-                _ => Followed::Anew,
+                // Nothing spoke of this direction; does the document now?
+                _ => match &change.after {
+                    Some(after) if !speaking(after, &subject, direction).is_empty() => Followed::Anew,
+                    _ => Followed::Peers(Vec::new()),
+                },
             };
             self.asked.extend(asked);
             if matches!(followed, Followed::Anew) {

@@ -138,7 +138,7 @@ impl DirectionRules {
     pub(crate) fn collect(policies: &PolicySet, subject: &Identity, direction: Direction) -> Option<Self> {
         let mut rules = Self::new(policies.options, subject, direction);
         for document in policies.selecting(subject) {
-            for (number, spec) in rules.speaking(document, subject) {
+            for (number, spec) in speaking(document, subject, direction) {
                 let key = SpecKey { document: document.id.clone(), number };
                 rules.enter_spec(&key, spec);
                 for (deny, list) in rules.sections(spec) {
@@ -179,17 +179,6 @@ impl DirectionRules {
             last_peer: 0,
             asked: Vec::new(),
         }
-    }
-
-    /// The document's specs that select the subject and say something in this direction.
-    fn speaking<'d>(&self, document: &'d Document, subject: &Identity) -> Vec<(u32, &'d Spec)> {
-        let direction = self.direction;
-        let speaks = |spec: &Spec| {
-            direction.default_deny(spec)
-                || !direction.allow_rules(spec).is_empty()
-                || !direction.deny_rules(spec).is_empty()
-        };
-        (0..).zip(&document.specs).filter(|(_, s)| s.subject.matches(subject) && speaks(s)).collect()
     }
 
     /// The rules of a spec that concern this direction, with whether they deny.
@@ -347,6 +336,20 @@ impl DirectionRules {
             }
         }
     }
+}
+
+/// The document's specs that select the subject and say something in that direction.
+pub(super) fn speaking<'d>(
+    document: &'d Document,
+    subject: &Identity,
+    direction: Direction,
+) -> Vec<(u32, &'d Spec)> {
+    let speaks = |spec: &Spec| {
+        direction.default_deny(spec)
+            || !direction.allow_rules(spec).is_empty()
+            || !direction.deny_rules(spec).is_empty()
+    };
+    (0..).zip(&document.specs).filter(|(_, s)| s.subject.matches(subject) && speaks(s)).collect()
 }
 
 /// Replaces names by numbers; a name that the workload does not have is no port.

@@ -81,7 +81,11 @@ pub async fn watch(agent: Arc<Agent>) {
             continue;
         }
         if paths.iter().any(|path| !path.exists()) {
-            time::sleep(REPLACED).await;
+            // By the thread's clock: the runtime's rounds up to twice that.
+            let waited = tokio::task::spawn_blocking(|| std::thread::sleep(REPLACED)).await;
+            if waited.is_err() {
+                time::sleep(REPLACED).await;
+            }
         }
         being_written = read_and_apply(&agent, paths).await;
     }

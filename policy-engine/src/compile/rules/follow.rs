@@ -1,6 +1,6 @@
 //! A change of documents, rule by rule: what is the same before and after stays as it is.
 
-use super::{DirectionRules, EntryId, RuleKey, Unit, Unwritten, localhost, names_of};
+use super::{DirectionRules, EntryId, RuleKey, Unit, Unwritten, localhost, names_of, speaking};
 use crate::{
     compile::Asked,
     compiled::SpecKey,
@@ -22,9 +22,8 @@ pub(crate) enum Followed {
 impl DirectionRules {
     /// Brings the rules up to `change`. After [`Followed::Anew`] they are of no use any more.
     pub(crate) fn follow(&mut self, change: &DocumentChange, subject: &Identity) -> Followed {
-        let speaking = |document: Option<_>| document.map_or(Vec::new(), |d| self.speaking(d, subject));
-        let before = speaking(change.before.as_deref());
-        let after = speaking(change.after.as_deref());
+        let said = |document: Option<_>| document.map_or(Vec::new(), |d| speaking(d, subject, self.direction));
+        let (before, after) = (said(change.before.as_deref()), said(change.after.as_deref()));
         let specs = before.iter().chain(&after).map(|(number, _)| *number);
         let specs: std::collections::BTreeSet<u32> = specs.collect();
         let find = |list: &[(u32, _)], number| list.iter().find(|(n, _)| *n == number).map(|(_, spec)| *spec);
