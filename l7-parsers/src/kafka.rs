@@ -13,6 +13,7 @@ mod engine;
 mod header;
 mod judge;
 mod merge;
+mod named;
 mod record;
 mod respond;
 mod rules;
@@ -25,14 +26,15 @@ mod value;
 
 pub use decode::Malformed;
 pub use engine::{Ends, Engine, Outbox};
-pub use record::{Outcome, Record};
+pub use named::{Misnamed, NamedRequest, What, judge_named};
+pub use record::{Cut, Outcome, Record};
 pub use rules::{Pattern, Policy, Question, Requests, Resource, Role, Rule, RuleSet, Verdict, api_key};
 pub use schema::Versions;
 
 /// Upper bounds for what one connection may make the proxy hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Octets of a request; a broker's own default is 100 MiB.
+    /// Octets of a request, which is held until it is judged; a broker's own default is 100 MiB.
     pub request_octets: usize,
     /// Octets of an answer that must be looked into; others pass in pieces, whatever their size.
     pub answer_octets: usize,
@@ -48,14 +50,14 @@ pub struct Limits {
     pub outbox_octets: usize,
     /// Topic ids whose name is remembered.
     pub topic_ids: usize,
-    /// Topics in share sessions.
-    pub session_topics: usize,
+    /// Octets of share sessions: names of groups and members, ids of topics, numbers of partitions.
+    pub session_octets: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            request_octets: 100 << 20,
+            request_octets: 32 << 20,
             answer_octets: 64 << 20,
             request_values: 1 << 19,
             answer_values: 4 << 20,
@@ -63,7 +65,7 @@ impl Default for Limits {
             kept_octets: 1 << 20,
             outbox_octets: 256 << 10,
             topic_ids: 100_000,
-            session_topics: 10_000,
+            session_octets: 4 << 20,
         }
     }
 }
@@ -89,6 +91,8 @@ pub enum Closing {
     UnexpectedAnswer,
     #[error("malformed answer: {0}")]
     Answer(Malformed),
+    #[error("too much comes behind an answer whose topics have no names yet")]
+    TopicNames,
 }
 
 /// The versions of a request that are understood; empty (`first > last`) for one that is not.

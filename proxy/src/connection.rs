@@ -80,7 +80,10 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
                 reset(captured.stream);
             }
         },
-        Protocol::Kafka => Box::pin(kafka::serve(captured.stream, read, flow, worker)).await,
+        Protocol::Kafka => {
+            let share = Arc::clone(&open.seat.share);
+            Box::pin(kafka::serve(captured.stream, read, flow, worker, share)).await;
+        }
     }
 }
 

@@ -1,55 +1,96 @@
 //! Carries one Kafka connection: octets into the engine, and what it makes of them out again.
 
+mod receive;
 mod session;
 
 pub(crate) use session::serve;
 
-use std::{io, time::Instant};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
 
-use bytes::{Buf, BytesMut};
-use l7_parsers::kafka::{Closing, Ends, Engine, Limits, Policy, Record};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::Buf;
+use l7_parsers::kafka::{Closing, Cut, Ends, Engine, Record};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use self::receive::receive;
 
 /// How a connection ended.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// One of the two sides closed it.
-    Closed,
+    /// The client closed it, and was owed nothing, or broke it off.
+    Client,
+    Broker,
     /// A request or an answer was refused.
     Refused(Closing),
 }
 
-/// Carries a connection until it ends. `read` came from the client already. `judge` is asked for the
-/// policy in force before anything is judged, `record` gets each request when it has ended, and `moved`
-/// hears how many are not answered yet whenever octets have moved.
-///
-/// # Errors
-/// The two sockets' own.
-pub async fn carry<C, B, P>(
-    client: C,
-    broker: B,
-    read: BytesMut,
-    limits: Limits,
-    mut judge: impl FnMut() -> P,
-    mut record: impl FnMut(Record),
-    mut moved: impl FnMut(usize),
-) -> io::Result<End>
+impl End {
+    /// What it was to requests that have no answer.
+    #[must_use]
+    pub fn cut(self) -> Cut {
+        match self {
+            Self::Client => Cut::Client,
+            Self::Broker => Cut::Broker,
+            Self::Refused(_) => Cut::Refused,
+        }
+    }
+}
+
+/// What is to be read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Request,
+    Answer,
+}
+
+/// What a connection needs of whoever carries it.
+pub trait Surroundings {
+    /// Has what came judged by the policy in force ([`Engine::advance`]).
+    fn judge(&self, engine: &mut Engine);
+
+    /// A request has ended.
+    fn record(&self, record: Record);
+
+    /// Octets have moved.
+    fn moved(&self, _engine: &Engine) {}
+
+    /// The connection holds so many octets now.
+    fn holds(&self, _octets: usize) {}
+
+    /// Whether it may hold more.
+    fn has_room(&self, _next: Next) -> bool {
+        true
+    }
+
+    /// Ready when it may hold more.
+    fn poll_room(&self, _next: Next, _cx: &Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+/// Carries a connection until it ends; the engine may hold what came from the client already. What has
+/// no answer then has no record yet: that is for the caller, who knows why it stops ([`Engine::cut`]).
+pub async fn carry<C, B, S>(engine: &mut Engine, client: C, broker: B, around: &S) -> End
 where
     C: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
-    P: Policy,
+    S: Surroundings,
 {
     let (mut client_read, mut client_write) = tokio::io::split(client);
     let (mut broker_read, mut broker_write) = tokio::io::split(broker);
-    let mut engine = Engine::new(limits);
-    *engine.ends().from_client = read;
     let mut asking = Asking::On;
+    let mut step = Step::Moved;
     loop {
-        engine.advance(&judge(), Instant::now());
-        while let Some(ended) = engine.record() {
-            record(ended);
+        if step == Step::Moved {
+            around.judge(engine);
+            while let Some(ended) = engine.record() {
+                around.record(ended);
+            }
+            around.moved(engine);
         }
-        moved(engine.in_flight());
+        let rooms = admit(engine, around);
         let (reads_client, reads_broker) = (engine.wants_client(), engine.wants_broker());
         let (closed, due) = (engine.closed(), engine.in_flight());
         let Ends { from_client, from_broker, to_client, to_broker } = engine.ends();
@@ -58,33 +99,53 @@ where
             let end = match closed {
                 Some(closing) => Some(End::Refused(closing)),
                 // A client that only sends (no answers are due to it) may close right after.
-                None if asking == Asking::Over && due == 0 => Some(End::Closed),
+                None if asking == Asking::Over && due == 0 => Some(End::Client),
                 None => None,
             };
             if let Some(end) = end {
-                broker_write.shutdown().await?;
-                client_write.shutdown().await?;
-                return Ok(end);
+                // Whoever is gone already needs no word of it.
+                let _ = (broker_write.shutdown().await, client_write.shutdown().await);
+                return end;
             }
         }
-        tokio::select! {
-            octets = receive(&mut client_read, from_client), if reads_client && asking == Asking::On => {
-                if octets? == 0 {
-                    asking = Asking::Over;
+        let reads_client = reads_client && asking == Asking::On;
+        step = tokio::select! {
+            octets = receive(&mut client_read, from_client), if reads_client && rooms.request == Room::Is => {
+                match octets {
+                    Ok(0) => asking = Asking::Over,
+                    Ok(_) => {}
+                    Err(_) => return End::Client,
                 }
+                Step::Moved
             }
-            octets = receive(&mut broker_read, from_broker), if reads_broker => {
-                if octets? == 0 {
+            octets = receive(&mut broker_read, from_broker), if reads_broker && rooms.answer == Room::Is => {
+                if !matches!(octets, Ok(1..)) {
+                    // What it has said is still the client's.
                     while to_client.has_remaining() {
-                        client_write.write_buf(to_client).await?;
+                        if client_write.write_buf(to_client).await.is_err() {
+                            return End::Client;
+                        }
                     }
-                    client_write.shutdown().await?;
-                    return Ok(End::Closed);
+                    let _ = client_write.shutdown().await;
+                    return End::Broker;
                 }
+                Step::Moved
             }
-            written = client_write.write_buf(to_client), if answers => { written?; }
-            written = broker_write.write_buf(to_broker), if asks => { written?; }
-        }
+            () = room(around, Next::Request), if reads_client && rooms.request == Room::Awaited => Step::Room,
+            () = room(around, Next::Answer), if reads_broker && rooms.answer == Room::Awaited => Step::Room,
+            written = client_write.write_buf(to_client), if answers => {
+                if written.is_err() {
+                    return End::Client;
+                }
+                Step::Moved
+            }
+            written = broker_write.write_buf(to_broker), if asks => {
+                if written.is_err() {
+                    return End::Broker;
+                }
+                Step::Moved
+            }
+        };
     }
 }
 
@@ -95,10 +156,47 @@ enum Asking {
     Over,
 }
 
-async fn receive(from: &mut (impl AsyncRead + Unpin), to: &mut BytesMut) -> io::Result<usize> {
-    const ROOM: usize = 16 << 10;
-    if to.capacity() - to.len() < ROOM / 4 {
-        to.reserve(ROOM);
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Moved,
+    /// There may be room again.
+    Room,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Is,
+    Awaited,
+}
+
+/// For what is read next.
+struct Rooms {
+    request: Room,
+    answer: Room,
+}
+
+/// A frame that has begun is let in as a whole where there is room, so that what has begun can end. All
+/// in one step, before anybody else of the same source looks for room.
+fn admit(engine: &mut Engine, around: &impl Surroundings) -> Rooms {
+    around.holds(engine.octets());
+    let mut rooms = Rooms { request: Room::Is, answer: Room::Is };
+    if engine.request_needs_room() {
+        match around.has_room(Next::Request) {
+            true => engine.admit_request(),
+            false => rooms.request = Room::Awaited,
+        }
     }
-    from.read_buf(to).await
+    around.holds(engine.octets());
+    if engine.answer_needs_room() {
+        match around.has_room(Next::Answer) {
+            true => engine.admit_answer(),
+            false => rooms.answer = Room::Awaited,
+        }
+    }
+    around.holds(engine.octets());
+    rooms
+}
+
+async fn room(around: &impl Surroundings, next: Next) {
+    poll_fn(|cx| around.poll_room(next, cx)).await;
 }

@@ -58,7 +58,9 @@ pub struct Limits {
     pub http2_per_source: usize,
     /// Concurrent HTTP/2 streams of a connection.
     pub streams: usize,
-    /// Octets in HTTP/2 connections that wait for a peer, of one thread and of one source on it.
+    /// Octets of a Kafka request, which is held until it is judged.
+    pub kafka_request_octets: usize,
+    /// Octets in HTTP/2 and Kafka connections that wait for a peer, of one thread and of one source on it.
     pub buffered: usize,
     pub buffered_per_source: usize,
     /// Octets of the process's resident memory above which a source with its part of the
@@ -86,6 +88,7 @@ impl Default for Limits {
             connections_per_source: 15_000,
             http2_per_source: 1_000,
             streams: 256,
+            kafka_request_octets: l7_parsers::kafka::Limits::default().request_octets,
             buffered: 256 << 20,
             buffered_per_source: 64 << 20,
             memory: 1 << 30,

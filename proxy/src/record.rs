@@ -107,10 +107,15 @@ impl Recording {
         }
         match ended.outcome {
             kafka::Outcome::Refused(closing) => self.refused(closing),
+            kafka::Outcome::Unjudged => self.refused("not judged, as topics were asked for by id"),
             kafka::Outcome::Partly if judgement.is_some_and(Judgement::denies) => {
                 self.because("what is denied was taken out, the rest went on");
             }
             kafka::Outcome::Allowed | kafka::Outcome::Denied | kafka::Outcome::Partly => {}
+        }
+        if let Some(cut) = ended.cut {
+            let before = if self.record.reason.is_empty() { "" } else { "; " };
+            self.record.reason.push_str(&format!("{before}ended before an answer: {cut}"));
         }
         let latency = u64::try_from(ended.latency.as_nanos()).unwrap_or(u64::MAX);
         self.record.latency_ns = latency;
@@ -120,11 +125,11 @@ impl Recording {
             api_name: ended.api_name.to_owned(),
             api_version: ended.api_version.into(),
             correlation_id: ended.correlation_id,
-            client_id: ended.client_id,
+            client_id: shortened(&ended.client_id),
             topics: ended.topics,
             topics_in_all: u32::try_from(ended.topics_in_all).unwrap_or(u32::MAX),
-            group: ended.group.unwrap_or_default(),
-            transactional_id: ended.transactional_id.unwrap_or_default(),
+            group: shortened(&ended.group.unwrap_or_default()),
+            transactional_id: shortened(&ended.transactional_id.unwrap_or_default()),
             error_code: ended.error_code.into(),
         });
     }
@@ -249,7 +254,11 @@ const OCTETS: usize = 32 << 20;
 /// What a record takes.
 fn size(record: &Record) -> usize {
     let http = record.http.as_ref().map_or(0, |http| http.method.len() + http.path.len() + http.host.len());
-    size_of::<Record>() + record.reason.len() + http
+    let kafka = record.kafka.as_ref().map_or(0, |kafka| {
+        let topics: usize = kafka.topics.iter().map(|name| size_of::<String>() + name.len()).sum();
+        topics + kafka.client_id.len() + kafka.group.len() + kafka.transactional_id.len()
+    });
+    size_of::<Record>() + record.reason.len() + http + kafka
 }
 
 /// A buffer for at most `capacity` records.

@@ -20,7 +20,7 @@ use tokio::{
 
 use clients::Clients;
 pub(crate) use clients::{Full, Seat};
-pub(crate) use share::Share;
+pub(crate) use share::{Share, Wanted};
 pub use tallies::{Tallies, Totals};
 
 use crate::{

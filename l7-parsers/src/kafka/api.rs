@@ -4,7 +4,8 @@
 
 use super::{
     rules::{Resource, Role},
-    schema::{self, Versions},
+    schema::{self, Layout, Versions},
+    value::Value,
 };
 
 pub(super) const PRODUCE: i16 = 0;
@@ -12,6 +13,7 @@ pub(super) const FETCH: i16 = 1;
 pub(super) const LIST_OFFSETS: i16 = 2;
 pub(super) const METADATA: i16 = 3;
 pub(super) const OFFSET_FETCH: i16 = 9;
+pub(super) const JOIN_GROUP: i16 = 11;
 pub(super) const SASL_HANDSHAKE: i16 = 17;
 pub(super) const API_VERSIONS: i16 = 18;
 pub(super) const CREATE_TOPICS: i16 = 19;
@@ -92,6 +94,9 @@ pub(super) enum Shown {
     MemberTopics(&'static str),
     /// Transactions' denied topics are left out.
     TransactionTopics(&'static str),
+    /// What a member of a group is assigned to, of which a regular expression may have chosen any topic:
+    /// the denied ones are left out.
+    Assignment,
 }
 
 #[derive(Debug)]
@@ -152,7 +157,7 @@ static APIS: &[Api] = &[
     },
     // FindCoordinator
     asks(10, &[Whole::Coordinator("Key")], &[list(Names::Coordinator, "CoordinatorKeys", "Coordinators")]),
-    asks(11, &[GROUP], &[]),                                         // JoinGroup
+    asks(JOIN_GROUP, &[GROUP], &[]),
     asks(12, &[GROUP], &[]),                                         // Heartbeat
     asks(13, &[GROUP], &[]),                                         // LeaveGroup
     asks(14, &[GROUP], &[]),                                         // SyncGroup
@@ -223,7 +228,10 @@ static APIS: &[Api] = &[
     ),
     // ListTransactions
     shows(66, &[], Shown::Names("TransactionStates", "TransactionalId", Names::Transaction)),
-    asks(68, &[GROUP, Whole::Topics("SubscribedTopicNames")], &[]), // ConsumerGroupHeartbeat
+    Api {
+        shown: Shown::Assignment,
+        ..asks(68, &[GROUP, Whole::Topics("SubscribedTopicNames")], &[]) // ConsumerGroupHeartbeat
+    },
     // ConsumerGroupDescribe
     shows(69, &[list(Names::Group, "GroupIds", "Groups")], Shown::MemberTopics("Groups")),
     asks(71, &[], &[]),        // GetTelemetrySubscriptions
@@ -257,6 +265,19 @@ static APIS: &[Api] = &[
 
 pub(super) fn api(key: i16) -> Option<&'static Api> {
     APIS.binary_search_by_key(&key, |api| api.key).ok().map(|at| &APIS[at])
+}
+
+/// The topics that an answer to ConsumerGroupHeartbeat assigns.
+pub(super) fn assigned(answer: &Value, layout: &Layout) -> Vec<[u8; 16]> {
+    let Some((assignment, list, topic)) = assignment(layout) else { return Vec::new() };
+    let topics = answer.get(layout, "Assignment").get(assignment, list).elements().iter();
+    topics.filter_map(|one| one.get(topic, "TopicId").as_uuid()).collect()
+}
+
+/// The layouts of an assignment and of a topic in it, and the name of the list between them.
+pub(super) fn assignment(layout: &Layout) -> Option<(&Layout, &'static str, &Layout)> {
+    let assignment = layout.inside("Assignment")?;
+    Some((assignment, "TopicPartitions", assignment.inside("TopicPartitions")?))
 }
 
 /// The topics of one directory of AlterReplicaLogDirs.
@@ -293,7 +314,9 @@ impl Api {
     fn any_entries(&self, of: impl Fn(Names) -> bool) -> bool {
         let shown = match self.shown {
             Shown::Names(_, _, names) | Shown::AllNames(_, _, names) => of(names),
-            Shown::MemberTopics(_) | Shown::TransactionTopics(_) | Shown::Nothing => false,
+            Shown::MemberTopics(_) | Shown::TransactionTopics(_) | Shown::Assignment | Shown::Nothing => {
+                false
+            }
         };
         shown || self.entries.iter().any(|entries| of(entries.names))
     }

@@ -6,6 +6,8 @@
 
 mod client;
 mod in_flight;
+mod inbox;
+mod names;
 mod outbox;
 mod upstream;
 
@@ -15,26 +17,31 @@ use bytes::BytesMut;
 
 pub use outbox::Outbox;
 
-use self::{client::Request, in_flight::InFlight};
-use super::{Closing, Limits, Policy, Record, sessions::ShareSessions, topics::TopicIds};
-
-/// The version from which Metadata can be asked by id alone.
-const METADATA_BY_ID: i16 = 12;
+use self::{
+    client::Request,
+    in_flight::InFlight,
+    inbox::{Admission, Inbox},
+    names::{Behind, METADATA_BY_ID},
+};
+use super::{Closing, Cut, Limits, Outcome, Policy, Record, sessions::ShareSessions, topics::TopicIds};
 
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
-    client: BytesMut,
-    broker: BytesMut,
+    client: Inbox,
+    broker: Inbox,
     to_broker: Outbox,
     to_client: Outbox,
     records: VecDeque<Record>,
     in_flight: VecDeque<InFlight>,
     /// A request that waits for names of topic ids.
     held: Option<Request>,
-    /// Octets that wait here for an answer of the broker: answers made here, and requests of which
-    /// entries are put into the answer.
+    /// Octets that wait here for an answer of the broker: answers made here, entries that are
+    /// put into the answer, and names for records.
     kept: usize,
+    /// An answer that waits for names of topic ids, and what comes after it.
+    behind: VecDeque<Behind>,
+    behind_octets: usize,
     /// Octets of the answer that is passing, not come yet.
     passing: usize,
     topics: TopicIds,
@@ -74,18 +81,20 @@ impl Engine {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            client: BytesMut::new(),
-            broker: BytesMut::new(),
+            client: Inbox::default(),
+            broker: Inbox::default(),
             to_broker: Outbox::default(),
             to_client: Outbox::default(),
             records: VecDeque::new(),
             in_flight: VecDeque::new(),
             held: None,
+            behind: VecDeque::new(),
+            behind_octets: 0,
             kept: 0,
             passing: 0,
             topics: TopicIds::default(),
             metadata: METADATA_BY_ID,
-            shares: ShareSessions::new(limits.session_topics),
+            shares: ShareSessions::new(limits.session_octets),
             intake: Intake::Open,
             closed: None,
         }
@@ -94,8 +103,8 @@ impl Engine {
     /// Where to read into and what to write, all at once, so that one loop can wait for all of them.
     pub fn ends(&mut self) -> Ends<'_> {
         Ends {
-            from_client: &mut self.client,
-            from_broker: &mut self.broker,
+            from_client: &mut self.client.octets,
+            from_broker: &mut self.broker.octets,
             to_client: &mut self.to_client,
             to_broker: &mut self.to_broker,
         }
@@ -125,7 +134,7 @@ impl Engine {
 
     /// Requests that have no answer yet.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.len() + self.behind.len()
     }
 
     /// Judges and passes on what there is. `now` is for latencies.
@@ -139,7 +148,64 @@ impl Engine {
         }
     }
 
-    fn await_turn(&mut self, due: InFlight) {
+    /// Octets of memory that the connection takes, or may take without asking again.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        const DUE: usize = 512;
+        let waiting = self.to_broker.octets() + self.to_client.octets() + self.behind_octets + self.kept;
+        let held = self.held.as_ref().map_or(0, Request::octets);
+        let learned = self.topics.octets() + self.shares.octets();
+        self.client.held() + self.broker.held() + waiting + held + self.in_flight.len() * DUE + learned
+    }
+
+    /// Whether there must be room for more before more is read of the client: but for a request that was
+    /// admitted, always.
+    #[must_use]
+    pub fn request_needs_room(&self) -> bool {
+        self.client.admission() == Admission::Awaited
+    }
+
+    /// There is room: a request that has begun may be read to its end. It counts as a whole from now on.
+    pub fn admit_request(&mut self) {
+        self.client.admit();
+    }
+
+    /// The same for what the broker sends. Answers that pass in pieces are never admitted.
+    #[must_use]
+    pub fn answer_needs_room(&self) -> bool {
+        self.broker.admission() == Admission::Awaited
+    }
+
+    /// There is room: an answer that must be looked into may be read to its end.
+    pub fn admit_answer(&mut self) {
+        self.broker.admit();
+    }
+
+    /// Whether a request or an answer has begun that is held until it is whole.
+    #[must_use]
+    pub fn is_amid_a_frame(&self) -> bool {
+        self.client.admission() == Admission::Given || self.broker.admission() == Admission::Given
+    }
+
+    /// The connection has ended: what is not answered gets its record.
+    pub fn cut(&mut self, why: Cut, now: Instant) {
+        let held = self.held.take().map(Request::into_draft);
+        let behind = std::mem::take(&mut self.behind).into_iter().filter_map(|behind| match behind {
+            Behind::Held(answer) => answer.draft,
+            Behind::Octets(_) => None,
+        });
+        let due = std::mem::take(&mut self.in_flight).into_iter().filter_map(|due| due.draft);
+        (self.kept, self.behind_octets) = (0, 0);
+        for mut draft in behind.chain(due).chain(held) {
+            if !matches!(draft.record.outcome, Outcome::Refused(_)) {
+                draft.record.cut = Some(why);
+            }
+            self.records.push_back(draft.end(now));
+        }
+    }
+
+    fn await_turn(&mut self, mut due: InFlight) {
+        due.kept += due.names();
         self.kept += due.kept;
         self.in_flight.push_back(due);
     }
@@ -159,18 +225,4 @@ impl Engine {
             && self.to_broker.octets() < self.limits.outbox_octets
             && self.to_client.octets() < self.limits.outbox_octets
     }
-}
-
-/// Room for what is still missing of a frame: as much again as there is, so that a length that is only
-/// claimed costs nothing.
-fn make_room(buffer: &mut BytesMut, frame: usize) {
-    const LEAST: usize = 16 << 10;
-    let missing = frame.saturating_sub(buffer.len());
-    buffer.reserve(missing.min(buffer.len().max(LEAST)));
-}
-
-/// The length in front of a frame, without its own 4 octets.
-fn frame_length(buffer: &BytesMut) -> Option<Result<usize, std::num::TryFromIntError>> {
-    let octets = buffer.first_chunk::<4>()?;
-    Some(usize::try_from(i32::from_be_bytes(*octets)))
 }

@@ -37,7 +37,8 @@ impl Findings {
     fn note(&mut self, resource: Resource<'_>) {
         let Resource::Topic(name) = resource else { return };
         if self.topics.len() < record::TOPICS {
-            self.topics.push(name.to_owned());
+            // What is longer than a topic's name can be is none.
+            self.topics.push(name.chars().take(record::NAME).collect());
         }
         self.topics_in_all += 1;
     }
@@ -125,7 +126,9 @@ impl Judge<'_> {
             }
         }
         let mut edit = Edit::default();
-        if let Shown::Names(..) | Shown::MemberTopics(_) | Shown::TransactionTopics(_) = self.api.shown {
+        if let Shown::Names(..) | Shown::MemberTopics(_) | Shown::TransactionTopics(_) | Shown::Assignment =
+            self.api.shown
+        {
             edit.shown = Some(self.api.shown);
         }
         let entries = answer::entries_in(self.api, layout, self.version);

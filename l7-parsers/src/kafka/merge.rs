@@ -70,7 +70,50 @@ pub(super) enum Merge {
     },
 }
 
+impl Slot {
+    fn detach(&mut self) {
+        match self {
+            Self::Denied(entry) => entry.detach(),
+            Self::Forwarded(Key::Name(name)) => *name = Bytes::copy_from_slice(name),
+            Self::Forwarded(Key::Id(_)) => {}
+        }
+    }
+
+    fn octets(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Denied(entry) => entry.octets(),
+                Self::Forwarded(Key::Name(name)) => name.len(),
+                Self::Forwarded(Key::Id(_)) => 0,
+            }
+    }
+}
+
 impl Merge {
+    /// Keeps nothing of the request but its names.
+    pub(super) fn detach(&mut self) {
+        match self {
+            Self::List { slots, .. } => slots.iter_mut().for_each(Slot::detach),
+            Self::Scopes { slots, .. } => {
+                for (slot, inner) in slots {
+                    slot.detach();
+                    inner.iter_mut().for_each(Slot::detach);
+                }
+            }
+        }
+    }
+
+    /// Octets of memory that it takes.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::List { slots, .. } => slots.iter().map(Slot::octets).sum(),
+            Self::Scopes { slots, .. } => slots
+                .iter()
+                .map(|(slot, inner)| slot.octets() + inner.iter().map(Slot::octets).sum::<usize>())
+                .sum(),
+        }
+    }
+
     pub(super) fn into_answer(self, answer: &mut Value, layout: &Layout) {
         match self {
             Self::List { response, slots } => merge(answer, layout, response, slots),

@@ -6,6 +6,8 @@ use super::Closing;
 
 /// Names of topics that a record lists; `topics_in_all` counts the rest.
 pub(super) const TOPICS: usize = 32;
+/// Letters of a topic's name.
+pub(super) const NAME: usize = 249;
 
 /// One request and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Record {
     pub group: Option<String>,
     pub transactional_id: Option<String>,
     pub outcome: Outcome,
+    /// Why its answer has not gone to the client as a whole; `None`: it has, or there is none.
+    pub cut: Option<Cut>,
     /// Number of the rule that decided: the one that denied first, else the one that allowed first. 0
     /// where none was asked, or where none matched.
     pub rule: u32,
@@ -31,8 +35,20 @@ pub struct Record {
     pub latency: Duration,
 }
 
+impl Record {
+    /// Octets of its names.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        let topics: usize = self.topics.iter().map(String::len).sum();
+        let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
+        topics + self.client_id.len() + name(&self.group) + name(&self.transactional_id)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// The connection ended before it was judged; nothing of it went on.
+    Unjudged,
     Allowed,
     /// Some names were taken out, the rest went on.
     Partly,
@@ -40,4 +56,21 @@ pub enum Outcome {
     Denied,
     /// The connection ends.
     Refused(Closing),
+}
+
+/// What ended a connection on which answers were due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cut {
+    #[error("the client left")]
+    Client,
+    #[error("the broker left")]
+    Broker,
+    #[error("a request or an answer was refused")]
+    Refused,
+    #[error("the policy in force denies the connection")]
+    Policy,
+    #[error("time was up for the proxy to drain")]
+    Drain,
+    #[error("nothing moved for too long")]
+    Idle,
 }

@@ -31,6 +31,7 @@ impl Judge<'_> {
                 }
                 answer.set(layout, list, Value::Array(states));
             }
+            Some(Shown::Assignment) => self.hide_assigned(answer),
             Some(Shown::Nothing) | None => {}
         }
         if let Some(merge) = edit.merge {
@@ -98,6 +99,23 @@ impl Judge<'_> {
             answer::set_error(&mut marked, inside, error::TOPIC);
             *topic = marked;
         }
+    }
+
+    /// A broker assigns of the topics that match a regular expression those that the member's ACLs let it
+    /// describe, and says nothing of the others.
+    fn hide_assigned(&mut self, answer: &mut Value) {
+        let layout = &self.message.response;
+        let Some((assignment, list, topic)) = api::assignment(layout) else { return };
+        let ids = self.ids;
+        let Some(Value::Array(topics)) =
+            answer.get_mut(layout, "Assignment").and_then(|assigned| assigned.get_mut(assignment, list))
+        else {
+            return;
+        };
+        topics.retain(|one| {
+            let name = one.get(topic, "TopicId").as_uuid().and_then(|id| ids.name(id));
+            name.is_some_and(|name| self.may_see(Names::Topic, name))
+        });
     }
 
     /// A group whose members read denied topics tells nothing of them.

@@ -64,9 +64,28 @@ fn refuse_session(judge: &mut Judge<'_>, code: i16) -> Decision {
 #[derive(Debug)]
 pub(super) struct ShareSessions {
     /// By group and member.
-    sessions: HashMap<(String, String), BTreeMap<TopicId, Shared>>,
-    topics: usize,
+    sessions: HashMap<(String, String), Session>,
+    /// What all sessions take, and may take.
+    octets: usize,
     most: usize,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    topics: BTreeMap<TopicId, Shared>,
+    /// What it took when it was last looked at.
+    octets: usize,
+}
+
+impl Session {
+    /// Octets of memory, about, with its key.
+    fn octets(&self, key: &(String, String)) -> usize {
+        const SESSION: usize = 256;
+        const TOPIC: usize = 128;
+        const PARTITION: usize = 24;
+        let topic = |shared: &Shared| TOPIC + PARTITION * shared.partitions.len();
+        SESSION + key.0.len() + key.1.len() + self.topics.values().map(topic).sum::<usize>()
+    }
 }
 
 #[derive(Debug)]
@@ -84,7 +103,12 @@ enum State {
 
 impl ShareSessions {
     pub(super) fn new(most: usize) -> Self {
-        Self { sessions: HashMap::new(), topics: 0, most }
+        Self { sessions: HashMap::new(), octets: 0, most }
+    }
+
+    /// Octets of memory, about.
+    pub(super) fn octets(&self) -> usize {
+        self.octets
     }
 
     fn fetch(&mut self, judge: &mut Judge<'_>, mut request: Value) -> (Decision, Change) {
@@ -99,30 +123,31 @@ impl ShareSessions {
             }
         }
         let session = self.sessions.entry(key.clone()).or_default();
-        let before = session.len();
         for (id, partitions) in listed(&request, layout, "Topics") {
             let shared = Shared { partitions: BTreeSet::new(), state: State::Withheld };
-            session.entry(id).or_insert(shared).partitions.extend(partitions);
+            session.topics.entry(id).or_insert(shared).partitions.extend(partitions);
         }
         for (id, partitions) in listed(&request, layout, "ForgottenTopicsData") {
-            if let Some(shared) = session.get_mut(&id) {
+            if let Some(shared) = session.topics.get_mut(&id) {
                 partitions.iter().for_each(|partition| {
                     shared.partitions.remove(partition);
                 });
                 if shared.partitions.is_empty() {
-                    session.remove(&id);
+                    session.topics.remove(&id);
                 }
             }
         }
-        self.topics = (self.topics + session.len()).saturating_sub(before);
-        if self.topics > self.most {
+        let octets = session.octets(&key);
+        self.octets = (self.octets + octets).saturating_sub(session.octets);
+        session.octets = octets;
+        if self.octets > self.most {
             self.end(&key);
             return (refuse_session(judge, error::SHARE_SESSION_NOT_FOUND), Change::None);
         }
         let asked: BTreeSet<TopicId> =
             listed(&request, layout, "Topics").into_iter().map(|(id, _)| id).collect();
         let (mut forget, mut slots) = (Vec::new(), Vec::new());
-        for (id, shared) in session.iter_mut() {
+        for (id, shared) in session.topics.iter_mut() {
             let code = match judge.ids.name(*id) {
                 Some(name) => judge.refusal(Resource::Topic(name), Some(&key.0)),
                 None => Some(error::UNKNOWN_TOPIC_ID),
@@ -164,8 +189,8 @@ impl ShareSessions {
     }
 
     fn end(&mut self, key: &(String, String)) {
-        let ended = self.sessions.remove(key).map_or(0, |session| session.len());
-        self.topics = self.topics.saturating_sub(ended);
+        let ended = self.sessions.remove(key).map_or(0, |session| session.octets);
+        self.octets = self.octets.saturating_sub(ended);
     }
 }
 

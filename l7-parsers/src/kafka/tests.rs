@@ -1,4 +1,6 @@
 mod answers;
+mod assignment;
+mod bounds;
 mod engine;
 mod ids;
 mod random;

@@ -10,11 +10,19 @@ pub(super) type TopicId = [u8; 16];
 #[derive(Debug, Default)]
 pub(super) struct TopicIds {
     names: HashMap<TopicId, Box<str>>,
+    /// Octets of the names.
+    octets: usize,
 }
 
 impl TopicIds {
     pub(super) fn name(&self, id: TopicId) -> Option<&str> {
         self.names.get(&id).map(AsRef::as_ref)
+    }
+
+    /// Octets that it takes, about.
+    pub(super) fn octets(&self) -> usize {
+        const ENTRY: usize = 64;
+        self.octets + self.names.len() * ENTRY
     }
 
     /// Learns from an answer that describes topics. More than `most` are forgotten all at once; what is
@@ -29,9 +37,10 @@ impl TopicIds {
                 && one.get(topic, "ErrorCode").as_int() == Some(0)
             {
                 if self.names.len() >= most {
-                    self.names.clear();
+                    (self.names, self.octets) = (HashMap::new(), 0);
                 }
-                self.names.insert(id, name.into());
+                let before = self.names.insert(id, name.into());
+                self.octets = (self.octets + name.len()).saturating_sub(before.map_or(0, |name| name.len()));
             }
         }
     }

@@ -91,6 +91,25 @@ impl Value {
         }
     }
 
+    /// Copies what is a slice of a frame, so that the frame can go.
+    pub(super) fn detach(&mut self) {
+        match self {
+            Self::Text(octets) | Self::Octets(octets) => *octets = Bytes::copy_from_slice(octets),
+            Self::Array(values) | Self::Struct(values) => values.iter_mut().for_each(Self::detach),
+            Self::Absent | Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Uuid(_) => {}
+        }
+    }
+
+    /// Octets of memory that it takes.
+    pub(super) fn octets(&self) -> usize {
+        let inside = match self {
+            Self::Text(octets) | Self::Octets(octets) => octets.len(),
+            Self::Array(values) | Self::Struct(values) => values.iter().map(Self::octets).sum(),
+            Self::Absent | Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Uuid(_) => 0,
+        };
+        size_of::<Self>() + inside
+    }
+
     /// A struct where every field has its default.
     pub(super) fn empty(layout: &Layout) -> Self {
         Self::Struct(vec![Self::Absent; layout.fields.len()])

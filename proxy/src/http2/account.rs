@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::worker::Share;
+use crate::worker::{Share, Wanted};
 
 /// Shared by the streams of a connection, and by their frames until they are sent.
 pub(crate) struct Account {
@@ -46,7 +46,7 @@ impl Account {
 
     /// Ready when the source of the connection may have one frame more in buffers.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        self.share.poll_room(cx)
+        self.share.poll_room(Wanted::More, cx)
     }
 
     /// The same octets, counted until they are sent or thrown away.

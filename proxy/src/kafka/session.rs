@@ -3,22 +3,23 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::BytesMut;
-use l7_parsers::kafka::{Limits, Policy, Question, Record, Verdict};
+use l7_parsers::kafka::{Cut, Engine, Limits, Policy, Question, Record, Verdict};
 use tokio::{net::TcpStream, sync::Notify, time::Instant};
 
-use super::carry;
+use super::{End, Next, Surroundings, carry};
 use crate::{
     capture::Flow,
     connection::{linger, reset},
     http1::{denied_now, record_cut},
     policy::{EndDecision, Judgement, Judging},
     record::Recording,
-    tunnel::idle,
     verdict::Admission,
-    worker::{Stage, Worker},
+    worker::{Share, Stage, Wanted, Worker},
 };
 
 /// What the requests of one connection share.
@@ -29,11 +30,22 @@ struct Session {
     /// 1 on) as numbers of rules, since a verdict has a rule at each end.
     said: RefCell<Vec<(EndDecision, EndDecision)>>,
     moved: Cell<Instant>,
+    /// How long nothing may move.
+    patience: Cell<Duration>,
     /// Told when every request is answered.
     quiet: Notify,
+    share: Arc<Share>,
+    /// Octets that it has in the share.
+    held: Cell<usize>,
 }
 
-pub(crate) async fn serve(mut stream: TcpStream, read: Vec<u8>, flow: Flow, worker: Rc<Worker>) {
+pub(crate) async fn serve(
+    mut stream: TcpStream,
+    read: Vec<u8>,
+    flow: Flow,
+    worker: Rc<Worker>,
+    share: Arc<Share>,
+) {
     // Before anything is asked of it: a change from now on is not missed.
     let mut changes = worker.changes();
     let Some(admission) = Admission::of(&flow, &worker) else { return };
@@ -46,61 +58,102 @@ pub(crate) async fn serve(mut stream: TcpStream, read: Vec<u8>, flow: Flow, work
         worker: Rc::clone(&worker),
         said: RefCell::default(),
         moved: Cell::new(Instant::now()),
+        patience: Cell::new(worker.limits.tunnel_idle_time),
         quiet: Notify::new(),
+        share,
+        held: Cell::new(0),
     };
+    // One request more than its source's share leaves room for answers.
+    let request_octets = worker.limits.kafka_request_octets.min(worker.limits.buffered_per_source / 2);
+    let limits = Limits { request_octets, ..Limits::default() };
+    let mut engine = Engine::new(limits);
+    engine.ends().from_client.extend_from_slice(&read);
     let ended = {
-        let record = |ended| session.record(ended);
-        let moved = |due| session.moved(due);
-        let limits = Limits::default();
-        let carrying =
-            carry(&mut stream, &mut upstream, BytesMut::from(&read[..]), limits, || &session, record, moved);
+        let carrying = carry(&mut engine, &mut stream, &mut upstream, &session);
         tokio::pin!(carrying);
         let mut stage = Stage::Serving;
         loop {
             tokio::select! {
-                result = &mut carrying => {
-                    if let Err(error) = result {
-                        tracing::debug!(%error, ?flow, "Kafka connection ended");
-                        return;
-                    }
-                    break Ended::Linger;
+                end = &mut carrying => {
+                    tracing::debug!(?end, ?flow, "Kafka connection ended");
+                    break Ended::Carried(end);
                 }
                 changed = changes.changed() => {
-                    let Ok(()) = changed else { return };
+                    let Ok(()) = changed else { break Ended::Drained };
                     stage = changes.borrow_and_update().stage;
                     if stage == Stage::Cut {
-                        return record_cut(&worker, &flow);
+                        record_cut(&worker, &flow);
+                        break Ended::Drained;
                     }
                     if denied_now(&worker, &flow).is_some() {
                         break Ended::Denied;
                     }
                 }
                 // Clients of Kafka connect again by themselves.
-                () = session.quiet.notified(), if stage == Stage::IdleEnds => break Ended::Linger,
-                () = idle(&session.moved, worker.limits.tunnel_idle_time) => break Ended::Linger,
+                () = session.quiet.notified(), if stage == Stage::IdleEnds => break Ended::Quiet,
+                () = session.idle() => break Ended::Idle,
             }
         }
     };
+    engine.cut(ended.cut(), std::time::Instant::now());
+    while let Some(record) = engine.record() {
+        session.record(record);
+    }
     match ended {
-        Ended::Denied => reset(stream),
-        Ended::Linger => linger(stream, worker.limits.linger_time).await,
+        Ended::Denied | Ended::Drained => reset(stream),
+        Ended::Carried(_) | Ended::Quiet | Ended::Idle => linger(stream, worker.limits.linger_time).await,
     }
 }
 
-/// What becomes of the client's socket.
+/// What ended it.
+#[derive(Clone, Copy)]
 enum Ended {
+    Carried(End),
     /// No request of it could pass any more.
     Denied,
-    Linger,
+    Drained,
+    /// Nothing was due when the proxy drained.
+    Quiet,
+    Idle,
+}
+
+impl Ended {
+    fn cut(self) -> Cut {
+        match self {
+            Self::Carried(end) => end.cut(),
+            Self::Denied => Cut::Policy,
+            Self::Drained | Self::Quiet => Cut::Drain,
+            Self::Idle => Cut::Idle,
+        }
+    }
 }
 
 impl Session {
-    fn moved(&self, due: usize) {
-        self.moved.set(Instant::now());
-        if due == 0 {
-            self.said.borrow_mut().clear();
-            self.quiet.notify_one();
+    /// Ready when nothing has moved for too long.
+    async fn idle(&self) {
+        loop {
+            let (now, deadline) = (Instant::now(), self.moved.get() + self.patience.get());
+            if now >= deadline {
+                return;
+            }
+            // Patience may have become shorter by then.
+            tokio::time::sleep_until(deadline.min(now + self.worker.limits.stall_time)).await;
         }
+    }
+
+    fn place(&self, ends: (EndDecision, EndDecision)) -> u32 {
+        let mut said = self.said.borrow_mut();
+        let at = said.iter().position(|known| *known == ends).unwrap_or_else(|| {
+            said.push(ends);
+            said.len() - 1
+        });
+        u32::try_from(at + 1).unwrap_or(0)
+    }
+}
+
+impl Surroundings for Session {
+    fn judge(&self, engine: &mut Engine) {
+        engine.advance(self, std::time::Instant::now());
     }
 
     fn record(&self, ended: Record) {
@@ -115,17 +168,50 @@ impl Session {
         Recording::start(&self.worker, &self.flow).kafka(ended, judgement.as_ref());
     }
 
-    fn place(&self, ends: (EndDecision, EndDecision)) -> u32 {
-        let mut said = self.said.borrow_mut();
-        let at = said.iter().position(|known| *known == ends).unwrap_or_else(|| {
-            said.push(ends);
-            said.len() - 1
+    fn moved(&self, engine: &Engine) {
+        self.moved.set(Instant::now());
+        let limits = &self.worker.limits;
+        self.patience.set(match engine.is_amid_a_frame() {
+            true => limits.stall_time,
+            false => limits.tunnel_idle_time,
         });
-        u32::try_from(at + 1).unwrap_or(0)
+        if engine.in_flight() == 0 {
+            self.said.borrow_mut().clear();
+            self.quiet.notify_one();
+        }
+    }
+
+    fn holds(&self, octets: usize) {
+        let before = self.held.replace(octets);
+        match octets >= before {
+            true => self.share.hold(octets - before),
+            false => self.share.release(before - octets),
+        }
+    }
+
+    fn has_room(&self, next: Next) -> bool {
+        self.share.has_room(wanted(next))
+    }
+
+    fn poll_room(&self, next: Next, cx: &Context<'_>) -> Poll<()> {
+        self.share.poll_room(wanted(next), cx)
     }
 }
 
-impl Policy for &Session {
+fn wanted(next: Next) -> Wanted {
+    match next {
+        Next::Request => Wanted::More,
+        Next::Answer => Wanted::Answers,
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.share.release(self.held.get());
+    }
+}
+
+impl Policy for Session {
     fn judge(&self, question: &Question<'_>) -> Verdict {
         let port = self.flow.original_dst.0.port();
         let judging = Judging::Kafka(question);

@@ -68,7 +68,12 @@ static NAMED: &[Named] = &[
         "of a workload, a thread",
     ),
     named("http2-per-source", Place::Number(|l| &mut l.http2_per_source), "of these, HTTP/2 ones"),
-    named("buffered", Place::Octets(|l| &mut l.buffered), "waiting in HTTP/2 buffers of a thread"),
+    named(
+        "kafka-request-octets",
+        Place::Octets(|l| &mut l.kafka_request_octets),
+        "of a Kafka request, with its records",
+    ),
+    named("buffered", Place::Octets(|l| &mut l.buffered), "waiting in HTTP/2 and Kafka, of a thread"),
     named("buffered-per-source", Place::Octets(|l| &mut l.buffered_per_source), "of these, of one workload"),
     named("memory", Place::Octets(|l| &mut l.memory), "resident; above it only the modest may connect"),
     named("records", Place::Number(|l| &mut l.records), "that wait for the agent"),

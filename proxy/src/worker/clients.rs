@@ -1,4 +1,4 @@
-//! What each source has on one thread: connections, and octets in HTTP/2 buffers.
+//! What each source has on one thread: connections, and octets that they hold.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,5 +1,6 @@
-//! Octets that wait in HTTP/2 buffers for a peer to take them, and whose they are. A source that has
-//! its share, or more than what is left for the others, waits until some of its own are gone.
+//! Octets that wait in HTTP/2 buffers for a peer to take them, or in a Kafka connection to be judged or
+//! taken, and whose they are. A source that has its share, or more than what is left for the others,
+//! waits until some of its own are gone.
 
 use std::{
     sync::{
@@ -26,6 +27,16 @@ pub(crate) struct Share {
     all: Arc<All>,
 }
 
+/// What a source wants to hold more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Anything that it may as well send later.
+    More,
+    /// Answers to what it has sent. There is as much room again for these: if they waited for what waits
+    /// for them, nothing would ever be gone.
+    Answers,
+}
+
 impl All {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { octets: AtomicUsize::new(0), most, waiting: Mutex::default() })
@@ -43,14 +54,18 @@ impl Share {
     }
 
     /// One alone gets half of all at most: whoever comes next finds as much left.
-    fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self, wanted: Wanted) -> bool {
         let left = self.all.most.saturating_sub(self.all.octets.load(Relaxed));
-        self.octets.load(Relaxed) < self.most.min(left)
+        let most = match wanted {
+            Wanted::More => self.most,
+            Wanted::Answers => self.most.saturating_mul(2),
+        };
+        self.octets.load(Relaxed) < most.min(left)
     }
 
     /// Ready when this source may have one frame more.
-    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.has_room() {
+    pub(crate) fn poll_room(&self, wanted: Wanted, cx: &Context<'_>) -> Poll<()> {
+        if self.has_room(wanted) {
             return Poll::Ready(());
         }
         let mut waiting = self.all.waiting();
@@ -82,21 +97,25 @@ mod tests {
         let all = All::new(100);
         let greedy = Share::new(1000, &all);
         let mut taken = 0;
-        while greedy.has_room() {
+        while greedy.has_room(Wanted::More) {
             greedy.hold(1);
             taken += 1;
         }
         assert_eq!(taken, 50);
         let modest = Share::new(10, &all);
         for _ in 0..10 {
-            assert!(modest.has_room());
+            assert!(modest.has_room(Wanted::More));
             modest.hold(1);
         }
-        assert!(!modest.has_room(), "its own share is taken");
+        assert!(!modest.has_room(Wanted::More), "its own share is taken");
+        assert!(modest.has_room(Wanted::Answers), "but not its room for answers");
+        modest.hold(10);
+        assert!(!modest.has_room(Wanted::Answers));
+        modest.release(10);
         let cx = Context::from_waker(Waker::noop());
-        assert!(greedy.poll_room(&cx).is_pending());
+        assert!(greedy.poll_room(Wanted::More, &cx).is_pending());
         greedy.release(11);
-        assert!(greedy.poll_room(&cx).is_ready());
+        assert!(greedy.poll_room(Wanted::More, &cx).is_ready());
         assert!(all.waiting().is_empty());
     }
 }

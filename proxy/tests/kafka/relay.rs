@@ -5,10 +5,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     thread,
+    time::Instant,
 };
 
-use bytes::BytesMut;
-use l7_parsers::kafka::{Limits, Policy, Question, Record, RuleSet, Verdict};
+use l7_parsers::kafka::{Engine, Limits, Record, RuleSet};
+use tektin_proxy::kafka::Surroundings;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::carry;
@@ -20,11 +21,14 @@ pub(crate) struct Shared {
     pub(crate) records: Mutex<Vec<Record>>,
 }
 
-struct Held(Arc<RuleSet>);
+impl Surroundings for Shared {
+    fn judge(&self, engine: &mut Engine) {
+        let rules = Arc::clone(&self.rules.lock().unwrap());
+        engine.advance(&*rules, Instant::now());
+    }
 
-impl Policy for Held {
-    fn judge(&self, question: &Question<'_>) -> Verdict {
-        self.0.judge(question)
+    fn record(&self, record: Record) {
+        self.records.lock().unwrap().push(record);
     }
 }
 
@@ -44,11 +48,9 @@ pub(crate) fn start(port: u16, broker: SocketAddr, shared: Arc<Shared>) {
                     let Ok(upstream) = TcpStream::connect(broker).await else { return };
                     client.set_nodelay(true).unwrap();
                     upstream.set_nodelay(true).unwrap();
-                    let rules = || Held(Arc::clone(&shared.rules.lock().unwrap()));
-                    let record = |record| shared.records.lock().unwrap().push(record);
+                    let mut engine = Engine::new(Limits::default());
                     // A client that goes away without a word is none of the test's business.
-                    let limits = Limits::default();
-                    let _ = carry(client, upstream, BytesMut::new(), limits, rules, record, |_| {}).await;
+                    let _ = carry(&mut engine, client, upstream, &*shared).await;
                 });
             }
         });

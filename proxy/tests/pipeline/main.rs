@@ -8,6 +8,7 @@ mod grpc;
 mod harness;
 mod http2;
 mod judging;
+mod kafka;
 mod policy_change;
 mod refusal;
 mod switching;

@@ -5,9 +5,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    Engine, Intake, METADATA_BY_ID, Step, frame_length,
+    Engine, Intake, Step,
     in_flight::{Asked, Draft, Due, InFlight, Whose},
-    make_room,
+    names::METADATA_BY_ID,
 };
 use crate::kafka::{
     Closing, Outcome, Policy,
@@ -15,10 +15,10 @@ use crate::kafka::{
     decode::{self, Extra},
     encode::Pieces,
     header::{self, Header, Start},
-    judge::{self, Decision, Edit, Findings, Judge},
+    judge::{self, Decision, Findings, Judge},
+    merge::Merge,
     schema::{self, Message},
     sessions,
-    topics::TopicId,
     value::Value,
 };
 
@@ -43,12 +43,23 @@ enum Octets {
     Rewritten,
 }
 
+impl Request {
+    pub(super) fn octets(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// Its record as far as it is known.
+    pub(super) fn into_draft(self) -> Draft {
+        self.draft
+    }
+}
+
 impl Engine {
     pub(super) fn client_step(&mut self, policy: &dyn Policy, now: Instant) -> Step {
         if !self.may_ask() {
             return Step::Waits;
         }
-        let length = match frame_length(&self.client) {
+        let length = match self.client.frame_length() {
             None => return Step::Waits,
             Some(Ok(length)) if length <= self.limits.request_octets => length,
             Some(_) => {
@@ -56,11 +67,7 @@ impl Engine {
                 return self.refuse(Closing::RequestLength, Draft::new(start, "", "", now));
             }
         };
-        if self.client.len() < 4 + length {
-            make_room(&mut self.client, 4 + length);
-            return Step::Waits;
-        }
-        let frame = self.client.split_to(4 + length).freeze();
+        let Some(frame) = self.client.take(4 + length) else { return Step::Waits };
         match self.understand(frame, now) {
             Ok(Some(request)) => self.resolve(request, policy, now),
             Ok(None) => {}
@@ -121,7 +128,7 @@ impl Engine {
             own.set(inside, "MaxVersion", Value::Int(message.versions.last.into()));
             answer.set(layout, "ApiKeys", Value::Array(vec![own]));
         }
-        draft.record.error_code = error::UNSUPPORTED_VERSION;
+        (draft.record.error_code, draft.record.outcome) = (error::UNSUPPORTED_VERSION, Outcome::Allowed);
         let mut pieces = Pieces::default();
         header::write_answer(start.correlation_id, false, &mut pieces);
         pieces.structure(layout, &answer, 0, false);
@@ -135,51 +142,14 @@ impl Engine {
         if unknown.is_empty() || self.metadata < METADATA_BY_ID {
             return self.decide(request, policy, now);
         }
-        self.ask_names(&unknown, &request.header);
+        self.ask_names(&unknown, request.header.client_id.clone(), Whose::Request);
         self.held = Some(request);
-    }
-
-    /// Asks the broker, on the client's connection and so with the client's rights.
-    fn ask_names(&mut self, ids: &[TopicId], client: &Header) {
-        let (Some(message), Some(api)) = (schema::message(api::METADATA), api::api(api::METADATA)) else {
-            return;
-        };
-        let layout = &message.request;
-        let mut body = Value::empty(layout);
-        if let Some(inside) = layout.inside("Topics") {
-            let topics = ids.iter().map(|id| {
-                let mut topic = Value::empty(inside);
-                topic.set(inside, "TopicId", Value::Uuid(*id));
-                topic.set(inside, "Name", Value::Null);
-                topic
-            });
-            body.set(layout, "Topics", Value::Array(topics.collect()));
-        }
-        body.set(layout, "AllowAutoTopicCreation", Value::Bool(false));
-        let start = Start { api_key: api::METADATA, api_version: METADATA_BY_ID, correlation_id: i32::MIN };
-        let header = Header { start, client_id: client.client_id.clone(), extra: Extra::None };
-        let mut pieces = Pieces::default();
-        header.write(true, &mut pieces);
-        pieces.structure(layout, &body, METADATA_BY_ID, true);
-        self.to_broker.extend(pieces.into_frame());
-        let asked = Asked {
-            start,
-            message,
-            api,
-            edit: Edit::default(),
-            client_id: String::new(),
-            group: None,
-            transactional_id: None,
-            whose: Whose::Engine,
-        };
-        self.await_turn(InFlight { answer: Due::Broker(Box::new(asked)), draft: None, kept: 0 });
     }
 
     /// Sends the request, what is left of it, or an answer.
     pub(super) fn decide(&mut self, mut request: Request, policy: &dyn Policy, now: Instant) {
         let start = request.header.start;
         let version = start.api_version;
-        let octets = request.frame.len();
         let layout = &request.message.request;
         let acks = request.body.get(layout, "Acks").as_int();
         let silent = start.api_key == api::PRODUCE && acks == Some(0);
@@ -207,7 +177,7 @@ impl Engine {
         let mut draft = request.draft;
         draft.found(findings, outcome);
         (draft.record.group, draft.record.transactional_id) = (group.clone(), transactional_id.clone());
-        let (body, edit) = match decision {
+        let (body, mut edit) = match decision {
             Decision::Answer(_) if silent => {
                 draft.record.outcome = Outcome::Refused(Closing::ProduceWithoutAnswer);
                 self.end_after(Closing::ProduceWithoutAnswer, draft);
@@ -227,6 +197,9 @@ impl Engine {
             }
             Decision::Rewritten(body, edit) => (Some(body), edit),
         };
+        if let Some(merge) = &mut edit.merge {
+            merge.detach();
+        }
         match body {
             None => self.to_broker.push(request.frame),
             Some(body) => {
@@ -255,7 +228,7 @@ impl Engine {
                 transactional_id,
                 whose: Whose::Client,
             };
-            let kept = if asked.edit.merge.is_some() { octets } else { 0 };
+            let kept = asked.edit.merge.as_ref().map_or(0, Merge::octets);
             let answer = Due::Broker(Box::new(asked));
             self.await_turn(InFlight { answer, draft: Some(draft), kept });
         }

@@ -26,6 +26,15 @@ impl InFlight {
         let kept = pieces.iter().map(Bytes::len).sum();
         Self { answer: Due::Ready(pieces), draft: Some(draft), kept }
     }
+
+    /// Octets of names that are kept for its record and for its answer.
+    pub(super) fn names(&self) -> usize {
+        let asked = match &self.answer {
+            Due::Broker(asked) => asked.names(),
+            Due::Ready(_) | Due::End(_) => 0,
+        };
+        asked + self.draft.as_ref().map_or(0, |draft| draft.record.names())
+    }
 }
 
 #[derive(Debug)]
@@ -50,6 +59,13 @@ pub(super) struct Asked {
     pub(super) whose: Whose,
 }
 
+impl Asked {
+    fn names(&self) -> usize {
+        let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
+        self.client_id.len() + name(&self.group) + name(&self.transactional_id)
+    }
+}
+
 impl std::fmt::Debug for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {:?}", self.message.name, self.start)
@@ -59,8 +75,11 @@ impl std::fmt::Debug for Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
     Client,
-    /// The engine's own question for names of topics; its answer goes to nobody.
-    Engine,
+    /// The engine's own question for names of topics that a request has the ids of; its answer goes to
+    /// nobody.
+    Request,
+    /// The same for an answer.
+    Answer,
 }
 
 /// A record but for its end.
@@ -82,7 +101,8 @@ impl Draft {
             topics_in_all: 0,
             group: None,
             transactional_id: None,
-            outcome: Outcome::Allowed,
+            outcome: Outcome::Unjudged,
+            cut: None,
             rule: 0,
             error_code: 0,
             latency: std::time::Duration::ZERO,

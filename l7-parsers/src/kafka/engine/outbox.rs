@@ -17,11 +17,17 @@ impl Outbox {
         self.octets
     }
 
+    /// A short piece is copied: it would keep all that was read with it.
     pub(super) fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.octets += piece.len();
-            self.pieces.push_back(piece);
+        const SHORT: usize = 4 << 10;
+        if piece.is_empty() {
+            return;
         }
+        self.octets += piece.len();
+        self.pieces.push_back(match piece.len() {
+            ..SHORT => Bytes::copy_from_slice(&piece),
+            _ => piece,
+        });
     }
 
     pub(super) fn extend(&mut self, pieces: Vec<Bytes>) {

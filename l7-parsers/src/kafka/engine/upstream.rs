@@ -6,9 +6,9 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 
 use super::{
-    Engine, Intake, Step, frame_length,
+    Engine, Intake, Step,
     in_flight::{Asked, Draft, Due, InFlight, Whose},
-    make_room,
+    names::HeldAnswer,
 };
 use crate::kafka::{
     Closing, Malformed, Outcome, Policy,
@@ -39,18 +39,19 @@ impl Engine {
                 self.local(now);
                 Step::Made
             }
-            None if self.broker.is_empty() => Step::Waits,
+            None if self.broker.octets.is_empty() => Step::Waits,
             None => self.fail(Closing::UnexpectedAnswer, now),
         }
     }
 
     /// The next octets of an answer that is passing.
     fn pass(&mut self, now: Instant) -> Step {
-        let octets = self.passing.min(self.broker.len());
+        let octets = self.passing.min(self.broker.octets.len());
         if octets == 0 {
             return Step::Waits;
         }
-        self.to_client.push(self.broker.split_to(octets).freeze());
+        let piece = self.broker.octets.split_to(octets).freeze();
+        self.deliver([piece]);
         self.passing -= octets;
         if self.passing == 0 {
             let draft = self.next_due().and_then(|asked| asked.draft);
@@ -64,7 +65,7 @@ impl Engine {
         let Some(InFlight { answer, draft, .. }) = self.next_due() else { return };
         self.records.extend(draft.map(|draft| draft.end(now)));
         match answer {
-            Due::Ready(pieces) => self.to_client.extend(pieces),
+            Due::Ready(pieces) => self.deliver(pieces),
             Due::End(closing) => self.closed = Some(closing),
             Due::Broker(_) => {}
         }
@@ -74,12 +75,12 @@ impl Engine {
         let Some(InFlight { answer: Due::Broker(asked), .. }) = self.in_flight.front() else {
             return Step::Waits;
         };
-        let length = match frame_length(&self.broker) {
+        let length = match self.broker.frame_length() {
             None => return Step::Waits,
             Some(Ok(length)) if length >= 4 => length,
             Some(_) => return self.fail(Closing::AnswerLength, now),
         };
-        let Some(octets) = self.broker.get(4..8) else { return Step::Waits };
+        let Some(octets) = self.broker.octets.get(4..8) else { return Step::Waits };
         if octets != asked.start.correlation_id.to_be_bytes() {
             return self.fail(Closing::UnexpectedAnswer, now);
         }
@@ -91,11 +92,7 @@ impl Engine {
         if length > self.limits.answer_octets {
             return self.fail(Closing::AnswerLength, now);
         }
-        if self.broker.len() < 4 + length {
-            make_room(&mut self.broker, 4 + length);
-            return Step::Waits;
-        }
-        let frame = self.broker.split_to(4 + length).freeze();
+        let Some(frame) = self.broker.take(4 + length) else { return Step::Waits };
         let Some(InFlight { answer: Due::Broker(asked), draft, .. }) = self.next_due() else {
             return Step::Waits;
         };
@@ -116,7 +113,7 @@ impl Engine {
             (Ok(read), _) => read,
             // It only passes: what it says is between the broker and its client.
             (Err(_), Needed::No) => {
-                self.to_client.push(frame);
+                self.deliver([frame]);
                 self.records.extend(draft.map(|draft| draft.end(now)));
                 return Step::Made;
             }
@@ -126,23 +123,33 @@ impl Engine {
             }
         };
         self.learn(&asked, &answer);
-        if asked.whose == Whose::Engine {
-            if let Some(request) = self.held.take() {
-                self.decide(request, policy, now);
+        match asked.whose {
+            Whose::Client => {}
+            Whose::Request => {
+                if let Some(request) = self.held.take() {
+                    self.decide(request, policy, now);
+                }
+                return Step::Made;
             }
+            Whose::Answer => {
+                self.resume(policy, now);
+                return Step::Made;
+            }
+        }
+        let unknown = self.unknown_in(&asked, &answer);
+        if !unknown.is_empty() {
+            self.ask_names(&unknown, Some(asked.client_id.clone().into()), Whose::Answer);
+            self.hold_answer(HeldAnswer { asked, draft, frame });
             return Step::Made;
         }
         let rewritten = self.edit(asked, &mut answer, version, draft.as_mut(), policy);
-        match rewritten {
-            Some(pieces) => self.to_client.extend(pieces),
-            None => self.to_client.push(frame),
-        }
+        self.deliver(rewritten.unwrap_or_else(|| vec![frame]));
         self.records.extend(draft.map(|draft| draft.end(now)));
         Step::Made
     }
 
     /// The answer and its version: ApiVersions is refused in version 0, whatever was asked.
-    fn read_answer(&self, asked: &Asked, frame: &Bytes) -> Result<(Value, i16), Malformed> {
+    pub(super) fn read_answer(&self, asked: &Asked, frame: &Bytes) -> Result<(Value, i16), Malformed> {
         let mut version = asked.start.api_version;
         let flexible = header::answer_is_flexible(asked.message, version);
         let body = frame.slice(header::skip_answer(frame, flexible)?..);
@@ -184,7 +191,7 @@ impl Engine {
     }
 
     /// The answer as the client is to have it; `None`: as it came.
-    fn edit(
+    pub(super) fn edit(
         &mut self,
         asked: Asked,
         answer: &mut Value,

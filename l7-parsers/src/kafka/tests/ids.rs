@@ -20,7 +20,7 @@ fn fetch(ids: &[[u8; 16]]) -> Value {
     fields(layout, [("Topics", Value::Array(topics.collect())), ("SessionEpoch", Value::Int(-1))])
 }
 
-fn described(topics: &[([u8; 16], &str)]) -> Value {
+pub(super) fn described(topics: &[([u8; 16], &str)]) -> Value {
     let layout = &message(3).response;
     let topic = layout.inside("Topics").unwrap();
     let list = topics

@@ -1,0 +1,35 @@
+//! Reads without holding memory while there is nothing to read.
+
+use std::{cell::Cell, future::poll_fn, io, pin::pin};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Octets of one read.
+const ROOM: usize = 64 << 10;
+
+thread_local! {
+    /// A buffer that nobody reads into now: a connection that waits for octets has none of its own.
+    static SPARE: Cell<BytesMut> = Cell::default();
+}
+
+/// Reads what is there behind what is held already. 0: the stream has ended.
+///
+/// # Errors
+/// The stream's own.
+pub(super) async fn receive(from: &mut (impl AsyncRead + Unpin), to: &mut BytesMut) -> io::Result<usize> {
+    poll_fn(|cx| {
+        if to.is_empty() {
+            *to = SPARE.take();
+        }
+        if to.capacity() - to.len() < ROOM / 8 {
+            to.reserve(ROOM);
+        }
+        let read = pin!(from.read_buf(to)).poll(cx);
+        if read.is_pending() && to.is_empty() {
+            SPARE.set(std::mem::take(to));
+        }
+        read
+    })
+    .await
+}
