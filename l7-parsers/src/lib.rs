@@ -5,6 +5,7 @@
 //! proxy's parser and the server's parser are two.
 
 pub mod authority;
+pub mod grpc;
 pub mod http1;
 pub mod kafka;
 pub mod path;

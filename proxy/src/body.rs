@@ -122,6 +122,35 @@ pub enum BodyError {
     Idle,
     #[error("request body stalled")]
     Stalled,
+    /// Of a call that goes on no longer; the other side gets the reason of the source.
+    #[error("call ended")]
+    Ended(#[source] h2::Error),
+}
+
+impl BodyError {
+    pub(crate) fn cancel() -> Self {
+        Self::Ended(h2::Reason::CANCEL.into())
+    }
+
+    /// Why the server ended this stream and no other.
+    pub(crate) fn reset(&self) -> Option<h2::Reason> {
+        match self {
+            Self::Http(error) => reset_of(error),
+            _ => None,
+        }
+    }
+}
+
+/// With what reason the other end reset the stream; `None`: it did not.
+pub(crate) fn reset_of(error: &hyper::Error) -> Option<h2::Reason> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason().filter(|_| error.is_reset() && error.is_remote());
+        }
+        source = error.source();
+    }
+    None
 }
 
 impl ResponseBody {

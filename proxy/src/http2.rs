@@ -6,12 +6,20 @@
 
 mod account;
 mod bodies;
+mod call;
 mod meter;
 mod metered;
 mod refusals;
 mod stream;
 
-use std::{cell::Cell, future::Future, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+};
 
 use bytes::BytesMut;
 use hyper::{server::conn::http2, service::service_fn};
@@ -24,6 +32,7 @@ use tokio::{
 
 pub(crate) use account::Account;
 pub(crate) use bodies::{Incoming, Upload};
+use call::Calls;
 use meter::Excess;
 use metered::Metered;
 use refusals::Refusals;
@@ -32,7 +41,9 @@ use crate::{
     capture::Flow,
     http1::{denied_now, record_cut},
     options::Limits,
+    policy::Governing,
     record::Recording,
+    response::GrpcStatus,
     upstream::{Http2Upstream, sources},
     worker::{Share, Stage, Worker},
 };
@@ -50,6 +61,10 @@ pub(crate) const CONNECTION_WINDOW: u32 = 256 << 10;
 const RESETS_WAITING: usize = 20;
 /// Stream errors of one connection's life, each answered with RST_STREAM (CVE-2025-8671).
 const STREAM_ERRORS: usize = 1000;
+
+/// How often the tasks of a connection are run so that their last frames are written: the stream's, which
+/// makes the frame, and the connection's, and one more for who was woken in between.
+pub(crate) const LAST_ROUNDS: usize = 3;
 
 /// Requests that a client may give up before their answer: so many at once, this many a second, and
 /// one for each that was answered.
@@ -101,9 +116,33 @@ struct Session {
     given_up: Cell<u64>,
     ended: Rc<Cell<Option<Ended>>>,
     ending: Notify,
+    calls: RefCell<Calls>,
+    /// What the open calls were judged by.
+    governing: RefCell<Governing>,
 }
 
 impl Session {
+    /// Judges the open calls by the policies in force now, where these are others for this connection.
+    fn judge_calls(&self) {
+        self.worker.with_policy(|policy| {
+            let governing = policy.governing(&self.flow.steered);
+            if *self.governing.borrow() == governing {
+                return;
+            }
+            *self.governing.borrow_mut() = governing;
+            for call in self.calls.borrow().open() {
+                call.judge_again(policy, &self.flow);
+            }
+        });
+    }
+
+    /// Says in the records of the open calls why they end with their connection.
+    fn cut_calls(&self, reason: &str) {
+        for call in self.calls.borrow().open() {
+            call.cut(GrpcStatus::Unavailable, reason);
+        }
+    }
+
     /// Notes a request whose client did not wait for the answer.
     fn given_up(&self) {
         self.given_up.set(self.given_up.get() + 1);
@@ -135,8 +174,11 @@ pub(crate) async fn serve(
     share: Arc<Share>,
 ) {
     let mut changes = worker.changes();
+    let governing = worker.with_policy(|policy| policy.governing(&flow.steered));
     let session = Rc::new(Session {
         flow,
+        calls: RefCell::default(),
+        governing: RefCell::new(governing),
         account: Account::new(share),
         upstream: Mutex::new(None),
         began: Instant::now(),
@@ -189,10 +231,14 @@ pub(crate) async fn serve(
                     Stage::Serving => {}
                     // GOAWAY, which leaves the streams that are open and those on their way.
                     Stage::LastAnswers | Stage::IdleEnds => connection.as_mut().graceful_shutdown(),
-                    Stage::Cut => return record_cut(worker, &session.flow),
+                    Stage::Cut => {
+                        session.cut_calls("its connection was open when the time was up that a proxy has to drain");
+                        return record_cut(worker, &session.flow);
+                    }
                 }
+                session.judge_calls();
                 if denied_now(worker, &session.flow).is_some() {
-                    return;
+                    return last_words(connection, &session).await;
                 }
             }
             () = session.ending.notified() => {
@@ -213,8 +259,23 @@ pub(crate) async fn serve(
     }
 }
 
+/// Lets the calls of a connection that no policy allows any more say so: until the change of policy is
+/// acknowledged, the kernel lets it pass.
+async fn last_words(mut connection: Pin<&mut impl Future>, session: &Session) {
+    if session.calls.borrow().open().is_empty() {
+        return;
+    }
+    for _ in 0..LAST_ROUNDS {
+        tokio::task::yield_now().await;
+        if poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await {
+            return;
+        }
+    }
+}
+
 /// The record of a connection that the proxy ended.
 fn record(session: &Session, why: impl ToString) {
+    session.cut_calls("the proxy ended its connection");
     let mut recording = Recording::start(&session.worker, &session.flow);
     recording.protocol("HTTP/2");
     recording.refused(why);

@@ -87,7 +87,7 @@ impl Default for Limits {
             connections_per_thread: 20_000,
             connections_per_source: 15_000,
             http2_per_source: 1_000,
-            streams: 256,
+            streams: 1024,
             kafka_request_octets: l7_parsers::kafka::Limits::default().request_octets,
             buffered: 256 << 20,
             buffered_per_source: 64 << 20,

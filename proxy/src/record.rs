@@ -4,7 +4,7 @@
 use std::{
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use l7_parsers::kafka;
@@ -74,8 +74,17 @@ impl Recording {
         self.record.grpc = request.grpc().map(|_| {
             let call = request.path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
             let (service, method) = call.unwrap_or_default();
-            Grpc { service: shortened(service), method: shortened(method) }
+            Grpc { service: shortened(service), method: shortened(method), ..Grpc::default() }
         });
+    }
+
+    /// How a gRPC call ended, with its messages each way.
+    pub(crate) fn call_ended(&mut self, status: Option<u32>, asked: u64, answered: u64, after: Duration) {
+        if let Some(grpc) = &mut self.record.grpc {
+            grpc.status = status;
+            (grpc.messages_from_client, grpc.messages_from_server) = (asked, answered);
+            grpc.duration_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        }
     }
 
     /// Where no request could be made of what came: only its protocol is known.

@@ -26,12 +26,18 @@ use crate::{
 
 /// A request in normal form.
 pub(crate) struct Request {
+    head: Head,
+    version: Version,
+    body: Incoming,
+}
+
+/// What is judged of it.
+#[derive(Clone)]
+pub(crate) struct Head {
     method: Method,
     /// With scheme and authority; its path in normal form.
     uri: Uri,
-    version: Version,
     fields: Fields,
-    body: Incoming,
 }
 
 /// Why a request that parses is refused all the same.
@@ -113,9 +119,15 @@ impl Request {
         let uri = Uri::from_parts(parts).map_err(|_| RequestError::TargetForm)?;
         // The upstream's library writes :authority; a Host beside it would be a second opinion.
         headers.remove(header::HOST);
-        Ok(Self { method, uri, version, fields: Fields(headers), body })
+        Ok(Self { head: Head { method, uri, fields: Fields(headers) }, version, body })
     }
 
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl Head {
     /// The path with its query, as judged; empty for CONNECT.
     fn path(&self) -> &str {
         self.uri.path_and_query().map_or("", uri::PathAndQuery::as_str)
@@ -129,10 +141,8 @@ impl Request {
             (None, None) => "",
         }
     }
-}
 
-impl Judged for Request {
-    fn facts(&self) -> HttpRequest<'_> {
+    pub(crate) fn facts(&self) -> HttpRequest<'_> {
         HttpRequest {
             method: self.method.as_str(),
             path: self.path(),
@@ -140,9 +150,15 @@ impl Judged for Request {
             headers: &self.fields,
         }
     }
+}
+
+impl Judged for Request {
+    fn facts(&self) -> HttpRequest<'_> {
+        self.head.facts()
+    }
 
     fn apply(&mut self, action: &HeaderAction) {
-        self.fields.apply(action);
+        self.head.fields.apply(action);
     }
 }
 
@@ -155,7 +171,7 @@ pub(crate) struct Outbound {
 
 impl From<Request> for Outbound {
     fn from(request: Request) -> Self {
-        let Request { method, uri, version, fields, body } = request;
+        let Request { head: Head { method, uri, fields }, version, body } = request;
         let gate = fields.0.contains_key(header::EXPECT).then(|| Arc::new(Gate::default()));
         let mut request = http::Request::new(RequestBody::new(body, gate.clone()));
         *request.method_mut() = method;

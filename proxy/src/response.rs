@@ -1,15 +1,17 @@
 //! Answers of the proxy's own, in the words of the client's protocol.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use policy_engine::http::{Headers, HttpRequest};
 
 use crate::body::ResponseBody;
 
 /// What the client of a denied request is told: the same whoever denied it and why.
 const DENIED: &str = "Access denied";
+pub(crate) const POLICY_CHANGED: &str = "Access denied: the policy has changed";
+pub(crate) const FAILED: &str = "Upstream failure";
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// An answer that no server gave.
@@ -71,10 +73,65 @@ fn trailers_only(content_type: HeaderValue, status: GrpcStatus, message: &str) -
     Answer { status: StatusCode::OK, fields, body: Bytes::new() }
 }
 
+/// A denied call that the client is in the middle of.
+pub(crate) fn denied_now(tongue: Tongue) -> Answer {
+    match tongue {
+        Tongue::Http => denied(tongue),
+        Tongue::Grpc(content_type) => {
+            trailers_only(content_type, GrpcStatus::PermissionDenied, POLICY_CHANGED)
+        }
+    }
+}
+
+/// What ends a call whose server is gone in the middle of it, or reset it.
+pub(crate) fn failed(tongue: Tongue, status: StatusCode, reset: Option<h2::Reason>) -> Answer {
+    match (tongue, reset) {
+        (Tongue::Grpc(content_type), Some(reason)) => {
+            trailers_only(content_type, GrpcStatus::from(reason), FAILED)
+        }
+        (tongue, _) => text(tongue, status, FAILED),
+    }
+}
+
+/// The trailers that end an answer which has begun.
+pub(crate) fn trailers(status: GrpcStatus, message: &str) -> HeaderMap {
+    [(GRPC_STATUS, HeaderValue::from(status as u16)), (GRPC_MESSAGE, encoded(message))].into_iter().collect()
+}
+
+/// The same as the last frame of a body of gRPC-Web.
+pub(crate) fn trailers_in_body(status: GrpcStatus, message: &str) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in &trailers(status, message) {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            lines.extend_from_slice(part);
+        }
+    }
+    let length = u32::try_from(lines.len()).unwrap_or(u32::MAX);
+    [&[0x80][..], &length.to_be_bytes(), &lines].concat()
+}
+
+/// In the alphabet of RFC 4648 §4, padded.
+pub(crate) fn base64(octets: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::with_capacity(octets.len().div_ceil(3) * 4);
+    for group in octets.chunks(3) {
+        let mut bits = [0; 4];
+        bits[1..=group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(bits);
+        for place in 0..4 {
+            let value = (bits >> (18 - 6 * place)) & 63;
+            text.push(if place <= group.len() { ALPHABET[value as usize] } else { b'=' });
+        }
+    }
+    text
+}
+
 /// Of gRPC's status codes those that a proxy has a use for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrpcStatus {
+    Cancelled = 1,
     Unknown = 2,
+    DeadlineExceeded = 4,
     PermissionDenied = 7,
     ResourceExhausted = 8,
     Internal = 13,
@@ -93,6 +150,20 @@ impl From<StatusCode> for GrpcStatus {
                 Self::Unavailable
             }
             _ => Self::Unknown,
+        }
+    }
+}
+
+/// As PROTOCOL-HTTP2.md of the gRPC project maps a stream's reset.
+impl From<h2::Reason> for GrpcStatus {
+    fn from(reason: h2::Reason) -> Self {
+        match reason {
+            h2::Reason::CANCEL => Self::Cancelled,
+            h2::Reason::REFUSED_STREAM => Self::Unavailable,
+            h2::Reason::ENHANCE_YOUR_CALM => Self::ResourceExhausted,
+            h2::Reason::INADEQUATE_SECURITY => Self::PermissionDenied,
+            h2::Reason::STREAM_CLOSED => Self::Unknown,
+            _ => Self::Internal,
         }
     }
 }
@@ -146,6 +217,19 @@ mod tests {
             assert_eq!(answer.body.is_empty(), grpc);
             assert_eq!(field(&answer, "content-type"), if grpc { content_type } else { "text/plain" });
         }
+    }
+
+    #[test]
+    fn the_end_of_a_web_answer() {
+        let frame = trailers_in_body(GrpcStatus::PermissionDenied, "no");
+        assert_eq!(frame, *b"\x80\0\0\0\x22grpc-status: 7\r\ngrpc-message: no\r\n");
+        for (octets, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
+            assert_eq!(base64(octets.as_bytes()), text.as_bytes());
+        }
+        let mut messages = l7_parsers::grpc::Messages::new(l7_parsers::grpc::Form::WebText);
+        messages.read(&base64(&frame));
+        assert_eq!(messages.status(), Some(7));
     }
 
     #[test]

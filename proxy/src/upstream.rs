@@ -9,6 +9,8 @@ use std::{io, time::Duration};
 use http::StatusCode;
 use l7_parsers::http1::Refusal;
 
+use crate::body::reset_of;
+
 pub(crate) use http1::Http1Upstream;
 pub(crate) use http2::{Http2Upstream, SendError};
 pub use socket::{SourceAddress, UpstreamSockets};
@@ -35,6 +37,14 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// With what reason the server reset the stream; `None`: it did not.
+    pub(crate) fn reset(&self) -> Option<h2::Reason> {
+        match self {
+            Self::Http(error) => reset_of(error),
+            _ => None,
+        }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::ConnectTime(_) | Self::ResponseTime(_) => StatusCode::GATEWAY_TIMEOUT,

@@ -5,7 +5,7 @@ mod share;
 mod tallies;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     rc::Rc,
@@ -42,6 +42,16 @@ pub struct Worker {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     policy: RefCell<Arc<Snapshot>>,
     changes: watch::Sender<Change>,
+    calls: Rc<Cell<usize>>,
+}
+
+/// An open gRPC call, counted until the value is dropped.
+pub(crate) struct OpenCall(Rc<Cell<usize>>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// What open connections are told.
@@ -78,7 +88,19 @@ impl Worker {
         let policy = RefCell::new(policy);
         let (tallies, clients) = (Tallies::default(), Clients::new(&limits));
         let scratch = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-        Rc::new(Self { limits, records, counters, tallies, clients, sockets, scratch, policy, changes })
+        let calls = Rc::default();
+        Rc::new(Self {
+            limits,
+            records,
+            counters,
+            tallies,
+            clients,
+            sockets,
+            scratch,
+            policy,
+            changes,
+            calls,
+        })
     }
 
     /// From now on every request of this thread is judged by `policy`.
@@ -86,6 +108,15 @@ impl Worker {
         let revision = policy.revision();
         *self.policy.borrow_mut() = policy;
         self.changes.send_modify(|change| change.revision = revision);
+    }
+
+    pub(crate) fn open_call(&self) -> OpenCall {
+        self.calls.set(self.calls.get() + 1);
+        OpenCall(Rc::clone(&self.calls))
+    }
+
+    pub(crate) fn open_calls(&self) -> usize {
+        self.calls.get()
     }
 
     /// Tells all connections to get ready for the end.

@@ -29,6 +29,7 @@ use crate::{
   tektin observe --last 50
   tektin observe --follow --verdict dropped --verdict denied
   tektin observe --follow --to-endpoint prod/web --port 80 --path '/v1/.*' --method GET
+  tektin observe --follow --protocol grpc --path '/shop\\.Orders/.*'
   tektin observe --since 5m --label app=web --output json | jq -r .rule | sort | uniq -c")]
 pub struct ObserveCommand {
     /// Go on with new records until interrupted
@@ -82,7 +83,7 @@ struct FilterArgs {
     /// Destination port
     #[arg(long, value_name = "PORT")]
     port: Vec<u16>,
-    /// tcp, udp, sctp, icmp, icmpv6, http, kafka, or a protocol number
+    /// tcp, udp, sctp, icmp, icmpv6, http, grpc, kafka, or a protocol number
     #[arg(long, value_name = "PROTOCOL")]
     protocol: Vec<String>,
     /// HTTP method

@@ -31,7 +31,8 @@ pub struct FlowFilter {
     pub identity: Vec<u32>,
     /// Destination port.
     pub port: Vec<u16>,
-    /// `tcp`, `udp`, `sctp`, `icmp`, `icmpv6` or a number; `http` for HTTP requests.
+    /// `tcp`, `udp`, `sctp`, `icmp`, `icmpv6` or a number; `http` for HTTP requests (gRPC calls
+    /// are some), `grpc`, `kafka`.
     pub protocol: Vec<String>,
     pub method: Vec<String>,
     /// Regular expressions that the whole path (with query) must match.
@@ -58,7 +59,7 @@ pub enum FilterError {
     Path(String, String),
     #[error("status filter {0:?} is neither a status such as 404 nor a class such as 4xx")]
     Status(String),
-    #[error("protocol filter {0:?} is none of tcp, udp, sctp, icmp, icmpv6, http, nor a number")]
+    #[error("protocol filter {0:?} is none of tcp, udp, sctp, icmp, icmpv6, http, grpc, kafka, nor a number")]
     Protocol(String),
     #[error("label filter {0:?} has no key")]
     Label(String),
@@ -77,6 +78,7 @@ pub struct Filter {
 enum WantedProtocol {
     L4(Protocol),
     Http,
+    Grpc,
     Kafka,
 }
 
@@ -120,6 +122,7 @@ impl Filter {
             && any(&self.protocols, |protocol| match protocol {
                 WantedProtocol::L4(protocol) => *protocol == record.l4.protocol,
                 WantedProtocol::Http => http.is_some(),
+                WantedProtocol::Grpc => record.grpc.is_some(),
                 WantedProtocol::Kafka => record.kafka.is_some(),
             })
             && of_http(&wanted.method, |http| &http.method)
@@ -207,6 +210,7 @@ fn status_range(text: &str) -> Result<RangeInclusive<u16>, FilterError> {
 fn wanted_protocol(text: &str) -> Result<WantedProtocol, FilterError> {
     let protocol = match text.to_ascii_lowercase().as_str() {
         "http" => return Ok(WantedProtocol::Http),
+        "grpc" => return Ok(WantedProtocol::Grpc),
         "kafka" => return Ok(WantedProtocol::Kafka),
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,

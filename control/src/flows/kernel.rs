@@ -80,6 +80,7 @@ pub fn record(event: &Event, clock: WallClock, resolve: &dyn Resolve) -> FlowRec
             icmp: is_icmp(event).then_some(Icmp { kind: event.icmp_type, code: event.icmp_code }),
         },
         http: None,
+        grpc: None,
         kafka: None,
         hook: match event.hook {
             hook::FROM_WORKLOAD => Some(Hook::FromWorkload),

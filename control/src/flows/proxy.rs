@@ -9,7 +9,10 @@ use tektin_proxy::link_proto as link;
 use super::{
     decision::deciding,
     kernel::named_end,
-    record::{Action, Decision, FlowRecord, Http, Kafka, L4, Layer, Protocol, TcpFlags, Verdict},
+    record::{
+        Action, Decision, FlowRecord, Grpc, Http, Kafka, L4, Layer, Protocol, TcpFlags, Verdict,
+        grpc_status_name,
+    },
     resolve::{Direction, Resolve},
 };
 
@@ -71,6 +74,15 @@ pub fn record(record: &link::Record, resolve: &dyn Resolve) -> FlowRecord {
             protocol: http.protocol.clone(),
             status: u16::try_from(http.status).ok().filter(|status| *status != 0),
             latency_ns: Some(record.latency_ns).filter(|ns| *ns != 0),
+        }),
+        grpc: record.grpc.as_ref().map(|grpc| Grpc {
+            service: grpc.service.clone(),
+            method: grpc.method.clone(),
+            status: grpc.status,
+            status_name: grpc.status.map_or("", grpc_status_name).to_owned(),
+            messages_from_client: grpc.messages_from_client,
+            messages_from_server: grpc.messages_from_server,
+            latency_ns: Some(grpc.duration_ns).filter(|ns| *ns != 0),
         }),
         kafka: record.kafka.as_ref().map(|kafka| Kafka {
             api_key: kafka.api_key,

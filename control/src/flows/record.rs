@@ -25,6 +25,9 @@ pub struct FlowRecord {
     pub l4: L4,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Http>,
+    /// Of a gRPC call, beside `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<Grpc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<Kafka>,
     /// Where the kernel judged; requests have none.
@@ -187,6 +190,53 @@ pub struct Http {
     /// From the end of the request head to the end of the response head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<u64>,
+}
+
+/// A gRPC call as it was judged, and how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grpc {
+    /// With its package; empty where the path names no call.
+    pub service: String,
+    pub method: String,
+    /// gRPC's status code; `None`: the call ended without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u32>,
+    /// The code's name; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub status_name: String,
+    /// Whole messages each way.
+    #[serde(default)]
+    pub messages_from_client: u64,
+    #[serde(default)]
+    pub messages_from_server: u64,
+    /// From the end of the request head to the end of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ns: Option<u64>,
+}
+
+/// The name that gRPC gives a status code; empty: none.
+#[must_use]
+pub fn grpc_status_name(code: u32) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    NAMES.get(code as usize).copied().unwrap_or_default()
 }
 
 /// A Kafka request as it was judged.

@@ -1,7 +1,7 @@
 //! Flow records as lines of a table that grows: column widths are fixed, so that each line can be
 //! printed as it comes.
 
-use super::record::{End, FlowRecord, Kafka, Layer, Verdict};
+use super::record::{End, FlowRecord, Grpc, Kafka, Layer, Verdict};
 use crate::cli::style::{Style, fit};
 
 /// The columns before the last one, which takes what is left of the line.
@@ -70,6 +70,9 @@ pub fn end(end: &End, with_port: bool) -> String {
 /// The request, or the packet's protocol with its flags.
 #[must_use]
 pub fn what(record: &FlowRecord) -> String {
+    if let Some(grpc) = record.grpc.as_ref().filter(|grpc| !grpc.method.is_empty()) {
+        return grpc_call(grpc);
+    }
     if let Some(http) = &record.http {
         let status = http.status.map_or_else(String::new, |status| format!(" {status}"));
         return format!("{} {}{status}", http.method, http.path);
@@ -84,6 +87,17 @@ pub fn what(record: &FlowRecord) -> String {
         (None, Layer::L4) if record.l4.flags.is_empty() => protocol.to_string(),
         (None, Layer::L4) => format!("{protocol} {}", record.l4.flags),
     }
+}
+
+/// `shop.Orders/Watch OK 1+7`: a message of the client, seven of the server.
+fn grpc_call(grpc: &Grpc) -> String {
+    let status = match (grpc.status, grpc.status_name.as_str()) {
+        (None, _) => String::new(),
+        (Some(code), "") => format!(" {code}"),
+        (Some(_), name) => format!(" {name}"),
+    };
+    let (asked, answered) = (grpc.messages_from_client, grpc.messages_from_server);
+    format!("{}/{}{status} {asked}+{answered}", grpc.service, grpc.method)
 }
 
 /// `Produce v9 orders stock error 29`

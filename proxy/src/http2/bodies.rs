@@ -1,11 +1,10 @@
 //! Bodies of HTTP/2 streams: counted while they wait, and ended where their sender falls silent.
 
 use std::{
+    cell::Cell,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,9 +15,14 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     account::{Account, Towards, Waiting},
+    call::{Call, Side},
     stream::Open,
 };
-use crate::body::{BodyError, RequestBody, ResponseBody};
+use crate::{
+    body::{BodyError, RequestBody, ResponseBody},
+    options::Limits,
+    response::{self, GrpcStatus},
+};
 
 fn counted(frame: Frame<Bytes>, account: &Arc<Account>, towards: Towards) -> Frame<Bytes> {
     frame.map_data(|octets| account.count(octets, towards))
@@ -30,13 +34,76 @@ pub(super) struct Outgoing {
     account: Arc<Account>,
     /// There while the client could have more and has not asked for it.
     waiting: Option<Waiting>,
+    call: Option<Rc<Call>>,
     _open: Open,
 }
 
+type Answered = Option<Result<Frame<Bytes>, BodyError>>;
+
 impl Outgoing {
-    pub(super) fn new(inner: ResponseBody, account: &Arc<Account>, open: Open) -> Self {
+    pub(super) fn new(
+        inner: ResponseBody,
+        account: &Arc<Account>,
+        open: Open,
+        call: Option<Rc<Call>>,
+    ) -> Self {
         let waiting = (!inner.is_end_stream()).then(|| account.waiting());
-        Self { inner, account: Arc::clone(account), waiting, _open: open }
+        Self { inner, account: Arc::clone(account), waiting, call, _open: open }
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Answered> {
+        // Asked for only where the client's windows have room.
+        self.waiting = None;
+        ready!(self.account.poll_room(cx));
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if !self.inner.is_end_stream() {
+            self.waiting = Some(self.account.waiting());
+        }
+        Poll::Ready(frame)
+    }
+
+    /// The next frame of a call, or what ends it.
+    fn poll_call(&mut self, call: &Call, cx: &mut Context<'_>) -> Poll<Answered> {
+        if call.is_denied() && !self.inner.is_end_stream() {
+            return Poll::Ready(Some(self.end(call, GrpcStatus::PermissionDenied, response::POLICY_CHANGED)));
+        }
+        let Poll::Ready(frame) = self.poll_inner(cx) else {
+            call.wait(Side::Answer, cx.waker());
+            return Poll::Pending;
+        };
+        match &frame {
+            Some(Ok(frame)) => call.passes(Side::Answer, frame),
+            None => call.complete(),
+            Some(Err(error)) => {
+                call.note(|recording| recording.upstream_failed(error));
+                match error.reset() {
+                    // The client gets the server's own reason.
+                    Some(reason) => call.says_reset(reason),
+                    None => {
+                        return Poll::Ready(Some(self.end(call, GrpcStatus::Unavailable, response::FAILED)));
+                    }
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    /// Ends the answer here, and the server's stream with it.
+    fn end(&mut self, call: &Call, status: GrpcStatus, message: &str) -> Result<Frame<Bytes>, BodyError> {
+        self.waiting = None;
+        self.inner = ResponseBody::Own(Bytes::new());
+        call.last_frame(status, message).ok_or_else(BodyError::cancel)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let Some(call) = &self.call else { return };
+        // The library asks for no more frames once it knows that there are none.
+        match self.inner.is_end_stream() {
+            true => call.complete(),
+            false => call.given_up(),
+        }
     }
 }
 
@@ -48,13 +115,10 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        // Asked for only where the client's windows have room.
-        self.waiting = None;
-        ready!(self.account.poll_room(cx));
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if !self.inner.is_end_stream() {
-            self.waiting = Some(self.account.waiting());
-        }
+        let frame = match self.call.clone() {
+            None => ready!(self.poll_inner(cx)),
+            Some(call) => ready!(self.poll_call(&call, cx)),
+        };
         let account = &self.account;
         Poll::Ready(frame.map(|frame| frame.map(|frame| counted(frame, account, Towards::Client))))
     }
@@ -73,18 +137,23 @@ impl Body for Outgoing {
 pub(crate) struct Upload {
     /// The response head has come: whether more of the body is to come is between the two ends, as
     /// with the long silences of gRPC streams.
-    answered: AtomicBool,
+    answered: Cell<bool>,
     /// The body ended because the client fell silent.
-    stalled: AtomicBool,
+    stalled: Cell<bool>,
+    call: Option<Rc<Call>>,
 }
 
 impl Upload {
+    pub(super) fn of(call: Option<Rc<Call>>) -> Rc<Self> {
+        Rc::new(Self { call, ..Self::default() })
+    }
+
     pub(super) fn answered(&self) {
-        self.answered.store(true, Relaxed);
+        self.answered.set(true);
     }
 
     pub(super) fn has_stalled(&self) -> bool {
-        self.stalled.load(Relaxed)
+        self.stalled.get()
     }
 }
 
@@ -94,16 +163,18 @@ pub(crate) struct Incoming {
     account: Arc<Account>,
     stall_time: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    upload: Arc<Upload>,
+    upload: Rc<Upload>,
 }
 
 impl Incoming {
     pub(crate) fn new(
         inner: RequestBody,
         account: Arc<Account>,
-        stall_time: Duration,
-        upload: Arc<Upload>,
+        limits: &Limits,
+        upload: Rc<Upload>,
     ) -> Self {
+        // A server may keep a call's client waiting for as long as it takes, and for its first word, too.
+        let stall_time = if upload.call.is_some() { limits.stream_idle_time } else { limits.stall_time };
         Self { inner, account, stall_time, timer: None, upload }
     }
 
@@ -121,8 +192,17 @@ impl Body for Incoming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(call) = &self.upload.call {
+            if call.is_denied() {
+                return Poll::Ready(Some(Err(BodyError::cancel())));
+            }
+            call.wait(Side::Request, cx.waker());
+        }
         ready!(self.account.poll_room(cx));
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            if let (Some(call), Some(Ok(frame))) = (&self.upload.call, &frame) {
+                call.passes(Side::Request, frame);
+            }
             let stall_time = self.stall_time;
             if let Some(timer) = &mut self.timer {
                 timer.as_mut().reset(Instant::now() + stall_time);
@@ -134,10 +214,10 @@ impl Body for Incoming {
         let stall_time = self.stall_time;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(stall_time)));
         ready!(timer.as_mut().poll(cx));
-        if self.upload.answered.load(Relaxed) {
+        if self.upload.answered.get() {
             return Poll::Pending;
         }
-        self.upload.stalled.store(true, Relaxed);
+        self.upload.stalled.set(true);
         Poll::Ready(Some(Err(BodyError::Stalled)))
     }
 

@@ -1,6 +1,6 @@
 //! One stream: one request and its response.
 
-use std::{convert::Infallible, rc::Rc, sync::Arc};
+use std::{cell::RefCell, convert::Infallible, rc::Rc};
 
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{
     Session,
     bodies::{Outgoing, Upload},
+    call::Call,
 };
 use crate::{
     body::ResponseBody,
@@ -24,48 +25,103 @@ pub(super) async fn serve(
     session: Rc<Session>,
 ) -> Result<Response<Outgoing>, Infallible> {
     let mut open = Open::new(Rc::clone(&session));
-    let mut recording = Recording::start(&session.worker, &session.flow);
-    let response = answer(request, &session, &mut recording).await;
-    recording.status(response.status());
+    let recording = Recording::start(&session.worker, &session.flow);
+    let tongue = Tongue::of_fields(&FieldsOf(request.headers()));
+    let log = match &tongue {
+        Tongue::Http => Log::Request(RefCell::new(recording)),
+        Tongue::Grpc(_) => Log::Call(Call::new(&session.worker, recording, request.headers())),
+    };
+    let response = answer(request, &session, &log, tongue).await;
+    log.note(|recording| recording.status(response.status()));
     open.answered();
-    Ok(response.map(|body| Outgoing::new(body, &session.account, open)))
+    let call = log.into_call();
+    if let Some(call) = &call {
+        call.says(response.headers());
+    }
+    Ok(response.map(|body| Outgoing::new(body, &session.account, open, call)))
+}
+
+/// Where the record of a stream is: that of a call outlives the head of its answer.
+#[allow(clippy::large_enum_variant)] // the large one is the usual one, and lives as long as its stream
+enum Log {
+    Request(RefCell<Recording>),
+    Call(Rc<Call>),
+}
+
+impl Log {
+    fn note(&self, note: impl FnOnce(&mut Recording)) {
+        match self {
+            Self::Request(recording) => note(&mut recording.borrow_mut()),
+            Self::Call(call) => call.note(note),
+        }
+    }
+
+    fn call(&self) -> Option<&Rc<Call>> {
+        match self {
+            Self::Request(_) => None,
+            Self::Call(call) => Some(call),
+        }
+    }
+
+    fn into_call(self) -> Option<Rc<Call>> {
+        match self {
+            Self::Request(_) => None,
+            Self::Call(call) => Some(call),
+        }
+    }
 }
 
 async fn answer(
     request: http::Request<Incoming>,
     session: &Session,
-    recording: &mut Recording,
+    log: &Log,
+    tongue: Tongue,
 ) -> Response<ResponseBody> {
-    recording.protocol("HTTP/2");
-    let tongue = Tongue::of_fields(&FieldsOf(request.headers()));
+    log.note(|recording| recording.protocol("HTTP/2"));
     if head_octets(&request) > session.worker.limits.http1.head_octets {
-        recording.refused("request head too large");
+        log.note(|recording| recording.refused("request head too large"));
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return response::text(tongue, status, "request head too large").into();
     }
     let request = match Request::from_http2(request, session.worker.limits.http1.fields) {
         Ok(request) => request,
         Err(error) => {
-            recording.refused(error);
+            log.note(|recording| recording.refused(error));
             return response::text(tongue, StatusCode::BAD_REQUEST, &error.to_string()).into();
         }
     };
-    recording.request("HTTP/2", &request.facts());
+    log.note(|recording| recording.request("HTTP/2", &request.facts()));
+    if let Some(call) = log.call() {
+        call.asks(request.head());
+    }
     let permit = match session.worker.with_policy(|policy| judge(request, policy, &session.flow)) {
         Verdict::Allowed(permit, judgement) => {
-            recording.judged(&judgement);
+            log.note(|recording| recording.judged(&judgement));
             permit.map(Outbound::from)
         }
         Verdict::Denied(_, judgement) => {
-            recording.judged(&judgement);
+            log.note(|recording| recording.judged(&judgement));
             return response::denied(tongue).into();
         }
     };
-    let upload = Arc::new(Upload::default());
-    match forward(permit, session, &upload).await {
+    let upload = Upload::of(log.call().cloned());
+    let forwarding = forward(permit, session, &upload);
+    let forwarded = match log.call() {
+        None => forwarding.await,
+        Some(call) => {
+            // Judged and entered in one breath: no change of policy comes between.
+            session.calls.borrow_mut().enter(call);
+            tokio::select! {
+                biased;
+                () = call.denied() => return response::denied_now(tongue).into(),
+                forwarded = forwarding => forwarded,
+            }
+        }
+    };
+    match forwarded {
         Ok(upstream) => {
             upload.answered();
-            recording.answered(upstream.status().as_u16());
+            log.note(|recording| recording.answered(upstream.status().as_u16()));
             let (mut parts, body) = upstream.into_parts();
             clean_response(&mut parts.headers);
             parts.version = http::Version::HTTP_2;
@@ -73,12 +129,12 @@ async fn answer(
         }
         // The upstream failed because the client's body did.
         Err(_) if upload.has_stalled() => {
-            recording.refused("request body stalled");
+            log.note(|recording| recording.refused("request body stalled"));
             response::text(tongue, StatusCode::REQUEST_TIMEOUT, "request body stalled").into()
         }
         Err(error) => {
-            recording.upstream_failed(&error);
-            response::text(tongue, error.status(), "Upstream failure").into()
+            log.note(|recording| recording.upstream_failed(&error));
+            response::failed(tongue, error.status(), error.reset()).into()
         }
     }
 }
@@ -96,7 +152,7 @@ fn head_octets(request: &http::Request<Incoming>) -> usize {
 async fn forward(
     permit: Permit<Outbound>,
     session: &Session,
-    upload: &Arc<Upload>,
+    upload: &Rc<Upload>,
 ) -> Result<Response<Incoming>, UpstreamError> {
     let (limits, account) = (&session.worker.limits, &session.account);
     let mut upstream = upstream(&permit, session).await?;

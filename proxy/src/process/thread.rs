@@ -20,6 +20,7 @@ use super::{
 use crate::{
     capture::Accepted,
     connection,
+    http2::LAST_ROUNDS,
     listener::ListenerPair,
     maps::Steered,
     upstream::{SourceAddress, UpstreamSockets},
@@ -101,7 +102,7 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
             order = orders.recv() => match order {
                 Some(Order::Policy { snapshot, seen }) => {
                     worker.switch_policy(snapshot);
-                    let_all_look(connections.len()).await;
+                    let_all_look(connections.len(), worker.open_calls()).await;
                     let _ = seen.send(());
                     continue;
                 }
@@ -179,9 +180,11 @@ async fn step(draining: Option<Draining>) {
 
 /// Lets every connection see the new policy before it is acknowledged: the kernel switches after that,
 /// and would drop what tells the ends of a connection that is no longer allowed.
-async fn let_all_look(connections: usize) {
+async fn let_all_look(connections: usize, calls: usize) {
+    // A call that ends says so, which takes its own task and its connection's some turns.
+    let turns = if calls == 0 { 1 } else { 1 + LAST_ROUNDS };
     // The runtime polls at most 61 tasks (its event interval) before it comes back here.
-    for _ in 0..connections.div_ceil(61) {
+    for _ in 0..turns * (connections + calls).div_ceil(61) {
         tokio::task::yield_now().await;
     }
 }

@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use policy_engine::http::{HeaderAction, Headers};
 
 /// A request's header fields.
+#[derive(Clone)]
 pub(super) struct Fields(pub(super) HeaderMap);
 
 impl Headers for Fields {

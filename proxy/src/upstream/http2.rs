@@ -1,6 +1,6 @@
 //! HTTP/2 to the server: one connection for one client connection, a stream for each stream.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use http::Response;
 use hyper::{
@@ -66,11 +66,11 @@ impl Http2Upstream {
         permit: Permit<Outbound>,
         limits: &Limits,
         account: &Arc<Account>,
-        upload: &Arc<Upload>,
+        upload: &Rc<Upload>,
     ) -> Result<Response<Incoming>, SendError> {
         let (Outbound { mut request, gate }, permit) = permit.open();
         *request.version_mut() = http::Version::HTTP_2;
-        let body = |body| ClientBody::new(body, Arc::clone(account), limits.stall_time, Arc::clone(upload));
+        let body = |body| ClientBody::new(body, Arc::clone(account), limits, Rc::clone(upload));
         let request = request.map(body);
         let response =
             tokio::time::timeout(limits.response_time, self.sender.try_send_request(request)).await;

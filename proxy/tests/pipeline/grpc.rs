@@ -1,5 +1,11 @@
 //! gRPC calls: judged by name, and answered in their own words.
 
+mod change;
+mod ends;
+mod flow;
+mod records;
+mod stage;
+
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};

@@ -71,6 +71,41 @@ fn a_kafka_request() {
 }
 
 #[test]
+fn a_call_has_a_line_and_a_filter_of_its_own() {
+    let grpc = link::Grpc {
+        service: "shop.Orders".into(),
+        method: "Watch".into(),
+        status: Some(7),
+        messages_from_client: 1,
+        messages_from_server: 7,
+        duration_ns: 9_000,
+    };
+    let call = link::Record { grpc: Some(grpc), kafka: None, ..allowed() };
+    let told = record(&call, &World);
+    let json = serde_json::to_value(&told).unwrap();
+    assert_eq!(
+        json["grpc"],
+        serde_json::json!({
+            "service": "shop.Orders", "method": "Watch", "status": 7, "status_name": "PERMISSION_DENIED",
+            "messages_from_client": 1, "messages_from_server": 7, "latency_ns": 9000
+        })
+    );
+    assert_eq!(crate::flows::table::what(&told), "shop.Orders/Watch PERMISSION_DENIED 1+7");
+    let wanted = |protocol: &str| {
+        let filter =
+            crate::flows::filter::FlowFilter { protocol: vec![protocol.into()], ..Default::default() };
+        crate::flows::filter::Filter::new(&filter).unwrap().matches(&told)
+    };
+    assert!(wanted("grpc") && wanted("http") && wanted("tcp") && !wanted("kafka"));
+    let denied = link::Record {
+        outcome: link::Outcome::Denied.into(),
+        ingress_action: link::Action::Deny.into(),
+        ..call
+    };
+    assert_eq!(*record(&denied, &World).rule, *format!("{RULE} (no gRPC or HTTP rule matches)"));
+}
+
+#[test]
 fn a_denied_request_names_default_deny() {
     let denied = link::Record {
         outcome: link::Outcome::Denied.into(),

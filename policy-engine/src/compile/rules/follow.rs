@@ -22,7 +22,8 @@ pub(crate) enum Followed {
 impl DirectionRules {
     /// Brings the rules up to `change`. After [`Followed::Anew`] they are of no use any more.
     pub(crate) fn follow(&mut self, change: &DocumentChange, subject: &Identity) -> Followed {
-        let said = |document: Option<_>| document.map_or(Vec::new(), |d| speaking(d, subject, self.direction));
+        let said =
+            |document: Option<_>| document.map_or(Vec::new(), |d| speaking(d, subject, self.direction));
         let (before, after) = (said(change.before.as_deref()), said(change.after.as_deref()));
         let specs = before.iter().chain(&after).map(|(number, _)| *number);
         let specs: std::collections::BTreeSet<u32> = specs.collect();
