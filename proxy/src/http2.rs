@@ -55,7 +55,10 @@ pub(crate) const SEND_BUFFER: usize = 32 << 10;
 /// Windows that a peer may fill before the other side takes anything. Fixed: a peer that delays its
 /// answers to PINGs can make a window that adapts grow to 16 MB.
 pub(crate) const STREAM_WINDOW: u32 = 128 << 10;
-pub(crate) const CONNECTION_WINDOW: u32 = 256 << 10;
+/// The whole connection's is given back only as bodies are read, so it is what streams that nobody reads
+/// may fill before the others wait, too; and half of it is what the library lets small DATA frames cost
+/// until somebody reads them (256 octets each), then it ends the connection.
+pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Streams reset while they wait to be taken up: they show a client that resets in one breath.
 const RESETS_WAITING: usize = 20;
