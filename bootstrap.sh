@@ -14,6 +14,9 @@ ENVOY=1.40.0
 KAFKA=4.3.1
 CONFLUENT_KAFKA=2.16.1
 KAFKAJS=2.2.4
+GRPCIO=1.85.1
+CONNECT=2.2.0
+PROTOBUF_ES=2.17.0
 # command:Debian package
 RUN_TOOLS=(ip:iproute2 nft:nftables nsenter:util-linux)
 DEMO_TOOLS=(nginx:nginx-light curl:curl nghttp:nghttp2-client)
@@ -144,6 +147,37 @@ install_grpc_peer() {
   (cd "$here/loadtests/grpc-peer" && go build -buildvcs=false -o "$tool" .)
 }
 
+# gRPC's own test client and server, and grpcurl; testdata/grpc-tools pins them. It takes a minute or two.
+install_grpc_tools() {
+  local here tools program package
+  here=$(dirname "$(realpath "$0")")
+  tools=$(realpath -m "${CARGO_TARGET_DIR:-$here/target}")/tools
+  for program in grpc-interop-server=google.golang.org/grpc/interop/server \
+    grpc-interop-client=google.golang.org/grpc/interop/client \
+    grpcurl=github.com/fullstorydev/grpcurl/cmd/grpcurl; do
+    package=${program#*=} program=${program%%=*}
+    [ "$tools/$program" -nt "$here/testdata/grpc-tools/go.sum" ] && continue
+    say "building $program into $tools"
+    (cd "$here/testdata/grpc-tools" && go build -buildvcs=false -ldflags=-s -o "$tools/$program" "$package")
+  done
+}
+
+# gRPC for Python, gRPC-Web for Node.
+install_grpc() {
+  local folder
+  folder=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/grpc
+  if ! compgen -G "$folder/venv/lib/python3*/site-packages/grpcio_health_checking-$GRPCIO.dist-info" >/dev/null; then
+    say "installing grpcio $GRPCIO into $folder"
+    python3 -m venv "$folder/venv"
+    "$folder/venv/bin/pip" install -q grpcio{,-tools,-reflection,-health-checking}"==$GRPCIO"
+  fi
+  if ! grep -qsF "\"version\": \"$CONNECT\"" "$folder/node_modules/@connectrpc/connect-node/package.json"; then
+    say "installing Connect $CONNECT into $folder"
+    npm install --silent --no-audit --no-fund --prefix "$folder" \
+      "@connectrpc/connect@$CONNECT" "@connectrpc/connect-node@$CONNECT" "@bufbuild/protobuf@$PROTOBUF_ES"
+  fi
+}
+
 what=${1:-build}
 want cc:gcc
 case $what in
@@ -162,6 +196,8 @@ install_packages
 install_rust_parts
 [ "$what" != lint ] || install_cargo_deny
 [ "$what" != test ] || install_h2spec
+[ "$what" != test ] || install_grpc_tools
+[ "$what" != test ] || install_grpc
 [ "$what" != test ] || install_kafka
 [ "$what" != fuzz ] || install_cargo_fuzz
 [ "$what" != bench ] || install_envoy

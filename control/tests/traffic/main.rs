@@ -11,6 +11,7 @@ mod exit_codes;
 mod failures;
 mod flips;
 mod floods;
+mod grpc;
 mod h2spec;
 mod hostile_node;
 mod http;
