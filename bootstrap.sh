@@ -21,7 +21,8 @@ PROTOBUF_ES=2.17.0
 RUN_TOOLS=(ip:iproute2 nft:nftables nsenter:util-linux)
 DEMO_TOOLS=(nginx:nginx-light curl:curl nghttp:nghttp2-client)
 TEST_TOOLS=(nghttpd:nghttp2-server nc:netcat-openbsd socat:socat ping:iputils-ping python3:python3 arping:iputils-arping go:golang-go)
-KAFKA_TOOLS=(java:default-jre-headless mvn:maven node:nodejs npm:npm kcat:kcat)
+KAFKA_TOOLS=(java:default-jre-headless mvn:maven kcat:kcat python3:python3)
+NODE_TOOLS=(node:nodejs npm:npm)
 BENCH_TOOLS=(nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client curl:curl python3:python3 sysctl:procps go:golang-go)
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -87,8 +88,8 @@ install_cargo_fuzz() {
   cargo install cargo-fuzz --locked
 }
 
-# A real broker and its clients, for tests; in the build directory, too.
-install_kafka() {
+# A real broker; in the build directory, too.
+install_broker() {
   local folder
   folder=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/kafka
   mkdir -p "$folder"
@@ -106,6 +107,12 @@ install_kafka() {
 POM
     mvn -q -B -f "$folder/pom.xml" dependency:copy-dependencies -DoutputDirectory="$folder/lib"
   fi
+}
+
+# Its clients, for tests.
+install_kafka_clients() {
+  local folder
+  folder=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/kafka
   if ! compgen -G "$folder/venv/lib/python3*/site-packages/confluent_kafka-$CONFLUENT_KAFKA.dist-info" >/dev/null; then
     say "installing confluent-kafka $CONFLUENT_KAFKA into $folder"
     python3 -m venv "$folder/venv"
@@ -162,29 +169,35 @@ install_grpc_tools() {
   done
 }
 
-# gRPC for Python, gRPC-Web for Node.
-install_grpc() {
+# gRPC for Python; in the build directory, too.
+install_grpcio() {
   local folder
   folder=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/grpc
-  if ! compgen -G "$folder/venv/lib/python3*/site-packages/grpcio_health_checking-$GRPCIO.dist-info" >/dev/null; then
-    say "installing grpcio $GRPCIO into $folder"
-    python3 -m venv "$folder/venv"
-    "$folder/venv/bin/pip" install -q grpcio{,-tools,-reflection,-health-checking}"==$GRPCIO"
-  fi
-  if ! grep -qsF "\"version\": \"$CONNECT\"" "$folder/node_modules/@connectrpc/connect-node/package.json"; then
-    say "installing Connect $CONNECT into $folder"
-    npm install --silent --no-audit --no-fund --prefix "$folder" \
-      "@connectrpc/connect@$CONNECT" "@connectrpc/connect-node@$CONNECT" "@bufbuild/protobuf@$PROTOBUF_ES"
-  fi
+  compgen -G "$folder/venv/lib/python3*/site-packages/grpcio_health_checking-$GRPCIO.dist-info" >/dev/null && return
+  say "installing grpcio $GRPCIO into $folder"
+  python3 -m venv "$folder/venv"
+  "$folder/venv/bin/pip" install -q grpcio{,-tools,-reflection,-health-checking}"==$GRPCIO"
+}
+
+# gRPC-Web for Node.
+install_connect() {
+  local folder
+  folder=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/grpc
+  grep -qsF "\"version\": \"$CONNECT\"" "$folder/node_modules/@connectrpc/connect-node/package.json" && return
+  say "installing Connect $CONNECT into $folder"
+  npm install --silent --no-audit --no-fund --prefix "$folder" \
+    "@connectrpc/connect@$CONNECT" "@connectrpc/connect-node@$CONNECT" "@bufbuild/protobuf@$PROTOBUF_ES"
 }
 
 what=${1:-build}
 want cc:gcc
 case $what in
   build | lint) ;;
-  demo) want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" ;;
+  demo)
+    want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${KAFKA_TOOLS[@]}"
+    python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv) ;;
   test)
-    want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${TEST_TOOLS[@]}" "${KAFKA_TOOLS[@]}"
+    want "${RUN_TOOLS[@]}" "${DEMO_TOOLS[@]}" "${TEST_TOOLS[@]}" "${KAFKA_TOOLS[@]}" "${NODE_TOOLS[@]}"
     python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv) ;;
   fuzz) want c++:g++ python3:python3 ;;
   bench)
@@ -197,8 +210,10 @@ install_rust_parts
 [ "$what" != lint ] || install_cargo_deny
 [ "$what" != test ] || install_h2spec
 [ "$what" != test ] || install_grpc_tools
-[ "$what" != test ] || install_grpc
-[ "$what" != test ] || install_kafka
+[ "$what" != test ] || install_connect
+[ "$what" != test ] || install_kafka_clients
+[[ "$what" != @(demo|test) ]] || install_grpcio
+[[ "$what" != @(demo|test) ]] || install_broker
 [ "$what" != fuzz ] || install_cargo_fuzz
 [ "$what" != bench ] || install_envoy
 [ "$what" != bench ] || install_grpc_peer
