@@ -1,35 +1,46 @@
 //! Reads the ring buffer.
 
+mod ring;
+
 use std::{
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::Path,
 };
 
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::MapData;
 use tektin_abi::maps::{EVENTS, Event};
 
+use self::ring::Ring;
 use crate::{error::LoadError, table::maps_dir};
 
 /// The one reader of a node's events. Its descriptor is readable while there are any.
 pub struct EventReader {
-    ring: RingBuf<MapData>,
+    ring: Ring,
 }
 
 impl EventReader {
     /// Opens the pinned ring buffer. A second reader would take events from the first.
     pub fn open(pin_dir: &Path) -> Result<Self, LoadError> {
         let data = MapData::from_pin(maps_dir(pin_dir).join(EVENTS))?;
-        Ok(Self { ring: RingBuf::try_from(Map::RingBuf(data))? })
+        Ok(Self { ring: Ring::new(data)? })
     }
 
     /// The next event, if there is one now.
-    #[allow(clippy::should_implement_trait)] // an iterator would end where this only waits
-    pub fn next(&mut self) -> Option<Event> {
+    ///
+    /// # Errors
+    /// Where the kernel does not let the buffer be read any further.
+    pub fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
-            let item = self.ring.next()?;
-            if item.len() >= size_of::<Event>() {
+            let event = self.ring.next(|record| {
+                let whole = record.len() >= size_of::<Event>();
                 // SAFETY: long enough; an Event may hold any bit pattern and is read unaligned.
-                return Some(unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) });
+                whole.then(|| unsafe { std::ptr::read_unaligned(record.as_ptr().cast()) })
+            })?;
+            match event {
+                Some(None) => {}
+                Some(event) => return Ok(event),
+                None => return Ok(None),
             }
         }
     }
@@ -37,13 +48,12 @@ impl EventReader {
 
 impl AsRawFd for EventReader {
     fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+        self.ring.as_fd().as_raw_fd()
     }
 }
 
 impl AsFd for EventReader {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor lives as long as the ring that is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+        self.ring.as_fd()
     }
 }

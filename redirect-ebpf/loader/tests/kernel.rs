@@ -4,6 +4,7 @@
 mod kernel {
     mod antispoof;
     mod conntrack;
+    mod events;
     mod fragments;
     mod handover;
     mod host;

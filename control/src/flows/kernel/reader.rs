@@ -57,7 +57,11 @@ async fn read(
     let mut events = Vec::with_capacity(BATCH);
     loop {
         let mut ready = reader.readable_mut().await?;
-        events.extend(std::iter::from_fn(|| ready.get_inner_mut().next()).take(BATCH));
+        while events.len() < BATCH
+            && let Some(event) = ready.get_inner_mut().next()?
+        {
+            events.push(event);
+        }
         let emptied = events.len() < BATCH;
         if emptied {
             ready.clear_ready();

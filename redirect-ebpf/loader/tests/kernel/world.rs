@@ -280,7 +280,7 @@ impl World {
     pub(crate) fn events(&mut self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut found = Vec::new();
         wait_until("an event", || {
-            while let Some(event) = self.events.next() {
+            while let Some(event) = self.events.next().expect("the buffer") {
                 if wanted(&event) {
                     found.push(event);
                 }
@@ -292,7 +292,7 @@ impl World {
 
     /// Forgets the events so far.
     pub(crate) fn drain(&mut self) {
-        while self.events.next().is_some() {}
+        while self.events.next().expect("the buffer").is_some() {}
     }
 
     pub(crate) fn metrics_by_name(&self) -> BTreeMap<u32, u64> {
