@@ -14,6 +14,8 @@ CONFIGURATION = """
 global
   nbthread {workers}
   maxconn {connections}
+  # It would ask for two files a connection.
+  no strict-limits
   maxpipes 64
 defaults
   mode http

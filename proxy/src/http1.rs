@@ -26,7 +26,7 @@ use crate::{
     record::Recording,
     response::{Tongue, text},
     tunnel::Tunnel,
-    upstream::Http1Upstream,
+    upstream::Kept,
     worker::{Stage, Worker},
 };
 
@@ -105,11 +105,11 @@ pub(crate) async fn serve(stream: TcpStream, read: Vec<u8>, flow: Flow, worker: 
 }
 
 async fn requests(client: &mut Client, session: &Session) -> Ended {
-    let mut upstream: Option<Http1Upstream> = None;
+    let kept = Kept::none(&session.worker.upstreams.places);
     loop {
-        match client.next(session, &mut upstream).await {
+        match client.next(session, &kept).await {
             Arrival::Head { octets, head } => {
-                match exchange::serve(client, &mut upstream, session, octets, head).await {
+                match exchange::serve(client, &kept, session, octets, head).await {
                     After::Next => {}
                     After::End(ended) => return ended,
                 }

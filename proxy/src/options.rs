@@ -51,6 +51,9 @@ pub struct Limits {
     /// Without an octet in either direction after a protocol switch.
     pub tunnel_idle_time: Duration,
     pub connections_per_thread: usize,
+    /// Sockets to servers. With fewer of them than connections the one that was idle for longest goes
+    /// when another is needed.
+    pub upstreams_per_thread: usize,
     /// Of one workload, or of one address that is none, on one thread: who takes more must not leave
     /// the others without.
     pub connections_per_source: usize,
@@ -85,6 +88,7 @@ impl Default for Limits {
             drain_octets: 64 << 10,
             tunnel_idle_time: Duration::from_secs(3600),
             connections_per_thread: 20_000,
+            upstreams_per_thread: 20_000,
             connections_per_source: 15_000,
             http2_per_source: 1_000,
             streams: 1024,

@@ -59,7 +59,7 @@ pub fn run(options: ProxyOptions) -> anyhow::Result<()> {
         steered.push(Steered::open(&options.pin_dir)?);
     }
     let mut limits = options.limits;
-    limits.connections_per_thread = descriptors::make_room(threads, limits.connections_per_thread);
+    descriptors::make_room(threads, &mut limits);
     capabilities::drop_others().context("cannot drop capabilities")?;
 
     let (sink, source) = record::buffer(options.limits.records);

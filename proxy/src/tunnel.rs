@@ -21,12 +21,13 @@ use crate::{
     http1::{Asked, record_cut},
     policy::Judging,
     record::Recording,
+    upstream::UpstreamSocket,
     worker::Worker,
 };
 
 /// A switch that the server agreed to.
 pub(crate) struct Tunnel {
-    pub(crate) server: TcpStream,
+    pub(crate) server: UpstreamSocket,
     /// Read from the server behind its response head.
     pub(crate) early: Vec<u8>,
     /// The request that made the switch.

@@ -2,6 +2,8 @@
 
 mod http1;
 mod http2;
+mod kept;
+mod places;
 mod socket;
 
 use std::{io, time::Duration};
@@ -13,7 +15,10 @@ use crate::body::reset_of;
 
 pub(crate) use http1::Http1Upstream;
 pub(crate) use http2::{Http2Upstream, SendError};
+pub(crate) use kept::Kept;
+pub(crate) use places::Places;
 pub use socket::{SourceAddress, UpstreamSockets};
+pub(crate) use socket::{UpstreamSocket, Upstreams};
 
 /// Why an allowed request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,8 @@ pub(crate) enum UpstreamError {
     Connect(#[source] io::Error),
     #[error("no connection within {0:?}")]
     ConnectTime(Duration),
+    #[error("no room for another connection to a server within {0:?}")]
+    NoRoom(Duration),
     #[error("no response within {0:?}")]
     ResponseTime(Duration),
     #[error("the server closed the connection without an answer")]
@@ -48,6 +55,7 @@ impl UpstreamError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::ConnectTime(_) | Self::ResponseTime(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_)
             | Self::Closed
             | Self::Broken(_)

@@ -19,12 +19,16 @@ use tokio::{
 };
 
 use clients::Clients;
-pub(crate) use clients::{Full, Seat};
+pub(crate) use clients::{Full, Seat, Source};
 pub(crate) use share::{Share, Wanted};
 pub use tallies::{Tallies, Totals};
 
 use crate::{
-    counters::Counters, options::Limits, policy::Snapshot, record::RecordSink, upstream::UpstreamSockets,
+    counters::Counters,
+    options::Limits,
+    policy::Snapshot,
+    record::RecordSink,
+    upstream::{Places, UpstreamSockets, Upstreams},
 };
 
 /// Octets of one read at most.
@@ -37,7 +41,7 @@ pub struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) tallies: Tallies,
     pub(crate) clients: Clients,
-    pub(crate) sockets: UpstreamSockets,
+    pub(crate) upstreams: Upstreams,
     /// What is read goes here first, so that a connection needs memory only for what must wait.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     policy: RefCell<Arc<Snapshot>>,
@@ -88,6 +92,7 @@ impl Worker {
         let policy = RefCell::new(policy);
         let (tallies, clients) = (Tallies::default(), Clients::new(&limits));
         let scratch = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+        let upstreams = Upstreams { sockets, places: Places::new(limits.upstreams_per_thread) };
         let calls = Rc::default();
         Rc::new(Self {
             limits,
@@ -95,7 +100,7 @@ impl Worker {
             counters,
             tallies,
             clients,
-            sockets,
+            upstreams,
             scratch,
             policy,
             changes,

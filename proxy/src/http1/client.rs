@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     response::Answer,
-    upstream::Http1Upstream,
+    upstream::Kept,
     worker::{Stage, Worker},
 };
 
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// Reads up to the end of the next head. Meanwhile an idle upstream that its server closes goes.
-    pub(super) async fn next(&mut self, session: &Session, upstream: &mut Option<Http1Upstream>) -> Arrival {
+    pub(super) async fn next(&mut self, session: &Session, kept: &Kept) -> Arrival {
         let limits = &session.worker.limits;
         let mut head_time = Limit::of(limits.head_time);
         let mut idle_time = Limit::of(limits.idle_time);
@@ -99,9 +99,7 @@ impl Client {
                 if idle && session.stage.get() >= Stage::IdleEnds {
                     return Poll::Ready(Ok::<_, io::Error>(Heard::Draining));
                 }
-                if upstream.as_mut().is_some_and(|upstream| upstream.poll_closed(cx).is_ready()) {
-                    *upstream = None;
-                }
+                kept.watch(cx);
                 let octets = ready!(session.worker.poll_read_more(stream, held, cx))?;
                 Poll::Ready(Ok(if octets == 0 { Heard::End } else { Heard::Octets }))
             });

@@ -23,7 +23,7 @@ use crate::{
     record::Recording,
     response::{self, Answer, Tongue},
     tunnel::Tunnel,
-    upstream::{Http1Upstream, UpstreamError},
+    upstream::{Http1Upstream, Kept, UpstreamError},
     verdict::{Judged, Permit, Verdict, judge},
 };
 
@@ -50,7 +50,7 @@ struct Progress {
 /// written when its response begins or when this ends, however it ends.
 pub(super) async fn serve(
     client: &mut Client,
-    kept: &mut Option<Http1Upstream>,
+    kept: &Kept,
     session: &Session,
     octets: usize,
     head: Head,
@@ -134,7 +134,7 @@ pub(super) fn not_taken(error: &io::Error, session: &Session) -> Ended {
 /// Sends on the kept upstream, or on a new one where there is none that works, and passes the response.
 async fn forward(
     client: &mut Client,
-    kept: &mut Option<Http1Upstream>,
+    kept: &Kept,
     session: &Session,
     permit: Permit<Outbound>,
     recording: &mut Recording,
@@ -176,7 +176,7 @@ async fn forward(
         let was_kept = usable.is_some();
         let mut upstream = match usable {
             Some(upstream) => upstream,
-            None => match Http1Upstream::connect(&permit, &session.flow, &worker.sockets).await {
+            None => match Http1Upstream::connect(&permit, &session.flow, &worker.upstreams).await {
                 Ok(upstream) => upstream,
                 Err(error) => return failed(recording, error),
             },
@@ -214,7 +214,7 @@ async fn forward(
     match outcome {
         Outcome::Answered(Ok(Answered::Whole { closes, keeps_upstream })) => {
             if keeps_upstream && progress.sent.get() {
-                *kept = Some(upstream);
+                kept.put(upstream);
             }
             // The rest of a request that was answered before its end is nobody's.
             Ok(if closes || !progress.sent.get() { After::End(Ended::Linger) } else { After::Next })

@@ -175,7 +175,7 @@ async fn upstream(permit: &Permit<Outbound>, session: &Session) -> Result<Http2U
     if let Some(open) = upstream.as_ref().filter(|upstream| !upstream.is_closed()) {
         return Ok(open.clone());
     }
-    let new = Http2Upstream::connect(permit, &session.flow, &worker.sockets, &worker.limits).await?;
+    let new = Http2Upstream::connect(permit, &session.flow, &worker.upstreams, &worker.limits).await?;
     *upstream = Some(new.clone());
     Ok(new)
 }

@@ -49,7 +49,7 @@ pub(crate) async fn serve(
     // Before anything is asked of it: a change from now on is not missed.
     let mut changes = worker.changes();
     let Some(admission) = Admission::of(&flow, &worker) else { return };
-    let mut upstream = match worker.sockets.connect_admitted(&admission, &flow).await {
+    let mut upstream = match worker.upstreams.connect_admitted(&admission, &flow).await {
         Ok(upstream) => upstream,
         Err(error) => return Recording::start(&worker, &flow).upstream_failed(error),
     };

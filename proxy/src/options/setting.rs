@@ -62,6 +62,7 @@ static NAMED: &[Named] = &[
     named("drain-octets", Place::Octets(|l| &mut l.drain_octets), "read of a denied request's body"),
     named("streams", Place::Number(|l| &mut l.streams), "of one HTTP/2 connection at a time"),
     named("connections", Place::Number(|l| &mut l.connections_per_thread), "of a thread"),
+    named("upstreams", Place::Number(|l| &mut l.upstreams_per_thread), "connections to servers, a thread"),
     named(
         "connections-per-source",
         Place::Number(|l| &mut l.connections_per_source),

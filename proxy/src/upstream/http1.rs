@@ -8,12 +8,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{UpstreamError, UpstreamSockets};
+use super::{UpstreamError, UpstreamSocket, Upstreams};
 use crate::{
     capture::Flow,
     http1::{Clock, Limit},
@@ -21,7 +18,7 @@ use crate::{
 };
 
 pub(crate) struct Http1Upstream {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: UpstreamSocket,
     pub(crate) clock: Clock,
 }
 
@@ -29,9 +26,9 @@ impl Http1Upstream {
     pub(crate) async fn connect<R>(
         permit: &Permit<R>,
         flow: &Flow,
-        sockets: &UpstreamSockets,
+        upstreams: &Upstreams,
     ) -> Result<Self, UpstreamError> {
-        Ok(Self { stream: sockets.connect(permit, flow).await?, clock: Clock::default() })
+        Ok(Self { stream: upstreams.connect(permit, flow).await?, clock: Clock::default() })
     }
 
     /// Ready once no request can be sent any more: the server has closed, or said what nobody asked.

@@ -9,7 +9,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::{UpstreamError, UpstreamSockets};
+use super::{UpstreamError, Upstreams};
 use crate::{
     capture::Flow,
     http2::{
@@ -36,10 +36,10 @@ impl Http2Upstream {
     pub(crate) async fn connect(
         permit: &Permit<Outbound>,
         flow: &Flow,
-        sockets: &UpstreamSockets,
+        upstreams: &Upstreams,
         limits: &Limits,
     ) -> Result<Self, UpstreamError> {
-        let stream = sockets.connect(permit, flow).await?;
+        let stream = upstreams.connect(permit, flow).await?;
         let (sender, connection) = Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(limits.http1.head_octets).unwrap_or(u32::MAX))

@@ -3,6 +3,10 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -12,9 +16,16 @@ use nix::{
 };
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tektin_abi::maps::identity;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
-use super::UpstreamError;
+use super::{
+    UpstreamError,
+    places::{Place, Places},
+};
 use crate::{
     capture::Flow,
     verdict::{Admission, Permit},
@@ -46,13 +57,25 @@ enum Bind {
     Nothing,
 }
 
-impl UpstreamSockets {
+/// All sockets to servers of a thread.
+pub(crate) struct Upstreams {
+    pub(crate) sockets: UpstreamSockets,
+    pub(crate) places: Rc<Places>,
+}
+
+/// A connection to a server, which has a place among those that the thread may have.
+pub(crate) struct UpstreamSocket {
+    stream: TcpStream,
+    _place: Place,
+}
+
+impl Upstreams {
     /// Connects to the original destination. The permit shows that a request was allowed to go there.
     pub(super) async fn connect<R>(
         &self,
         _permit: &Permit<R>,
         flow: &Flow,
-    ) -> Result<TcpStream, UpstreamError> {
+    ) -> Result<UpstreamSocket, UpstreamError> {
         self.open(flow).await
     }
 
@@ -61,10 +84,18 @@ impl UpstreamSockets {
         &self,
         _admission: &Admission,
         flow: &Flow,
-    ) -> Result<TcpStream, UpstreamError> {
+    ) -> Result<UpstreamSocket, UpstreamError> {
         self.open(flow).await
     }
 
+    async fn open(&self, flow: &Flow) -> Result<UpstreamSocket, UpstreamError> {
+        let time = self.sockets.connect_time;
+        let place = timeout(time, self.places.take(flow)).await.map_err(|_| UpstreamError::NoRoom(time))?;
+        Ok(UpstreamSocket { stream: self.sockets.open(flow).await?, _place: place })
+    }
+}
+
+impl UpstreamSockets {
     async fn open(&self, flow: &Flow) -> Result<TcpStream, UpstreamError> {
         let connecting = async {
             let peer = flow.peer.0;
@@ -85,7 +116,7 @@ impl UpstreamSockets {
                 (result, _) => result,
             }
         };
-        match tokio::time::timeout(self.connect_time, connecting).await {
+        match timeout(self.connect_time, connecting).await {
             Ok(result) => result.map_err(UpstreamError::Connect),
             Err(_) => Err(UpstreamError::ConnectTime(self.connect_time)),
         }
@@ -123,4 +154,54 @@ impl UpstreamSockets {
 /// The client's port is in use: by a connection of its own that ended, or by another one.
 fn is_taken(error: &io::Error) -> bool {
     [Errno::EADDRINUSE, Errno::EADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
+}
+
+impl Deref for UpstreamSocket {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl DerefMut for UpstreamSocket {
+    fn deref_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+}
+
+impl AsyncRead for UpstreamSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for UpstreamSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }

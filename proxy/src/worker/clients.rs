@@ -15,7 +15,7 @@ const LAST: usize = 64;
 
 /// Whom a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub(crate) enum Source {
     /// A workload of this node, whichever of its addresses it uses.
     Endpoint(u32),
     /// Anybody else. One host may have all addresses of an IPv6 /64.
@@ -23,7 +23,7 @@ enum Source {
 }
 
 impl Source {
-    fn of(flow: &Flow) -> Self {
+    pub(crate) fn of(flow: &Flow) -> Self {
         match (flow.steered.src_endpoint, flow.peer.0.ip()) {
             (0, IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_none() => {
                 Self::Address(IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()))

@@ -9,6 +9,7 @@ mod harness;
 mod http2;
 mod judging;
 mod kafka;
+mod places;
 mod policy_change;
 mod refusal;
 mod switching;

@@ -45,7 +45,7 @@ impl Lab {
         let d = dir.display();
         let config = format!(
             "daemon off; master_process off; pid {d}/pid; error_log {d}/error.log;
-             events {{ worker_connections 256; }}
+             events {{ worker_connections 12288; }}
              http {{
                log_format plain '$remote_addr $server_protocol $request_method $request_uri $status';
                access_log {d}/access.log plain;
@@ -61,9 +61,10 @@ impl Lab {
              }}"
         );
         std::fs::write(dir.join("nginx.conf"), config).expect("nginx's configuration");
-        let mut command = ns.command("nginx");
+        // So many connections need as many open files.
+        let mut command = ns.command("prlimit");
         command
-            .arg("-p")
+            .args(["--nofile=20000:20000", "nginx", "-p"])
             .arg(&dir)
             .arg("-c")
             .arg(dir.join("nginx.conf"))
