@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_transport(false)
         // Cheap to keep and to send again.
         .bytes(".tektin.link.v1.FromProxy.numbered_records")
+        .bytes(".tektin.link.v1.EncodedRecords.records")
         .compile_fds(descriptors)?;
     Ok(())
 }

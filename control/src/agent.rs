@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     config::{AgentArgs, AgentConfig, AllowLocalhost},
-    flows::{self, FlowStore, Journal, journal::Entry, kernel::WallClock},
+    flows::{self, FlowStore, Journal, journal::Entry, kernel::WallClock, meanings::Now, unread::Unread},
     proxy_link::{ProxyLink, Times},
     proxy_process::{self, ProxyCommand, Supervisor},
     rules::{self, RuleTable},
@@ -235,14 +235,14 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
 
 /// The flow records of the agents before this one.
 fn restore(entries: Vec<Entry>, flows: &FlowStore, names: &Names) {
-    let clock = WallClock::now();
+    let (clock, mut now) = (WallClock::now(), Now::new(names));
     for entry in entries {
         match entry {
             Entry::Requests(records) => {
-                records.iter().for_each(|record| flows.restore(flows::proxy::record(record, names)));
+                flows.restore(records.into_iter().map(|record| Unread::request(record, &mut now)));
             }
             Entry::Packets(events) => {
-                events.iter().for_each(|event| flows.restore(flows::kernel::record(event, clock, names)));
+                flows.restore(events.into_iter().map(|event| Unread::packet(event, clock, &mut now)));
             }
         }
     }

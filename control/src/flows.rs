@@ -7,11 +7,13 @@ pub mod drops;
 pub mod filter;
 pub mod journal;
 pub mod kernel;
+pub mod meanings;
 pub mod proxy;
 pub mod record;
 pub mod resolve;
 pub mod store;
 pub mod table;
+pub mod unread;
 
 pub use journal::Journal;
 pub use resolve::{EndpointName, Resolve};

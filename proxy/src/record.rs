@@ -1,7 +1,10 @@
 //! One record a judged request, or a connection that ended without one. Written when the value that
 //! stands for it is dropped, so that no way out of a request leaves none.
 
+mod queue;
+
 use std::{
+    net::IpAddr,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -9,6 +12,8 @@ use std::{
 
 use l7_parsers::kafka;
 use policy_engine::http::HttpRequest;
+
+pub use queue::{BATCH, Batch, RecordSink, RecordSource, buffer};
 
 use crate::{
     capture::Flow,
@@ -21,6 +26,8 @@ use crate::{
 pub(crate) struct Recording {
     worker: Rc<Worker>,
     record: Record,
+    /// For the record, should it need one.
+    http: Http,
     head_read: Instant,
     /// Verdict for the totals; `None`: nothing was judged.
     tally: Option<Tally>,
@@ -37,22 +44,21 @@ pub(crate) enum Tally {
 impl Recording {
     /// Of something that is refused unless told otherwise.
     pub(crate) fn start(worker: &Rc<Worker>, flow: &Flow) -> Self {
-        let mut record = Record {
-            time_ns: unix_ns(),
-            src_identity: flow.steered.src_identity,
-            dst_identity: flow.steered.dst_identity,
-            src_endpoint: flow.steered.src_endpoint,
-            dst_endpoint: flow.steered.dst_endpoint,
-            src_address: octets(flow.peer.0.ip()),
-            dst_address: octets(flow.original_dst.0.ip()),
-            src_port: u32::from(flow.peer.0.port()),
-            dst_port: u32::from(flow.original_dst.0.port()),
-            ..Record::default()
-        };
+        let (mut record, http) = worker.records.blank();
+        record.time_ns = unix_ns();
+        record.src_identity = flow.steered.src_identity;
+        record.dst_identity = flow.steered.dst_identity;
+        record.src_endpoint = flow.steered.src_endpoint;
+        record.dst_endpoint = flow.steered.dst_endpoint;
+        octets(flow.peer.0.ip(), &mut record.src_address);
+        octets(flow.original_dst.0.ip(), &mut record.dst_address);
+        record.src_port = u32::from(flow.peer.0.port());
+        record.dst_port = u32::from(flow.original_dst.0.port());
         record.set_outcome(Outcome::Refused);
         let mut recording = Self {
             worker: Rc::clone(worker),
             record,
+            http,
             head_read: Instant::now(),
             tally: None,
             flow: *flow,
@@ -64,13 +70,17 @@ impl Recording {
     }
 
     pub(crate) fn request(&mut self, protocol: &str, request: &HttpRequest<'_>) {
-        self.record.http = Some(Http {
-            protocol: protocol.to_owned(),
-            method: shortened(request.method),
-            path: shortened(request.path),
-            host: shortened(request.host),
-            status: 0,
-        });
+        let mut http = self.record.http.take().unwrap_or_else(|| std::mem::take(&mut self.http));
+        for (text, into) in [
+            (protocol, &mut http.protocol),
+            (request.method, &mut http.method),
+            (request.path, &mut http.path),
+            (request.host, &mut http.host),
+        ] {
+            shorten(text, into);
+        }
+        http.status = 0;
+        self.record.http = Some(http);
         self.record.grpc = request.grpc().map(|_| {
             let call = request.path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
             let (service, method) = call.unwrap_or_default();
@@ -208,7 +218,7 @@ impl Recording {
         if let Some(tally) = self.tally {
             self.worker.tallies.count(&self.flow, tally);
         }
-        self.worker.records.push(std::mem::take(&mut self.record));
+        self.worker.records.push(std::mem::take(&mut self.record), std::mem::take(&mut self.http));
     }
 }
 
@@ -221,11 +231,22 @@ impl Drop for Recording {
 /// A head may be far longer than anybody wants to read, and thousands of records wait at times.
 const TEXT: usize = 2048;
 
-/// The beginning of a text that is too long for a record.
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(TEXT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut short = String::new();
+    shorten(text, &mut short);
+    short
+}
+
+/// Only the beginning of a text that is too long for a record.
+fn shorten(text: &str, into: &mut String) {
+    into.clear();
+    let end = match text.len() {
+        0..=TEXT => None,
+        _ => text.char_indices().nth(TEXT),
+    };
+    match end {
+        None => into.push_str(text),
+        Some((end, _)) => into.extend([&text[..end], "…"]),
     }
 }
 
@@ -234,92 +255,11 @@ fn unix_ns() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn octets(ip: std::net::IpAddr) -> Vec<u8> {
+fn octets(ip: IpAddr, into: &mut Vec<u8>) {
+    into.clear();
     match ip {
-        std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
-        std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-/// The bounded way from the workers to the link. Never blocks a worker: a full buffer costs records,
-/// and they are counted.
-#[derive(Clone)]
-pub struct RecordSink {
-    queue: tokio::sync::mpsc::Sender<Record>,
-    octets: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-    lost: std::sync::Arc<std::sync::atomic::AtomicU64>,
-}
-
-/// The link's end.
-pub struct RecordSource {
-    queue: tokio::sync::mpsc::Receiver<Record>,
-    octets: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-    lost: std::sync::Arc<std::sync::atomic::AtomicU64>,
-}
-
-/// Octets of all records that wait: who asks for long paths must not fill the memory.
-const OCTETS: usize = 32 << 20;
-
-/// What a record takes.
-fn size(record: &Record) -> usize {
-    let http = record.http.as_ref().map_or(0, |http| http.method.len() + http.path.len() + http.host.len());
-    let kafka = record.kafka.as_ref().map_or(0, |kafka| {
-        let topics: usize = kafka.topics.iter().map(|name| size_of::<String>() + name.len()).sum();
-        topics + kafka.client_id.len() + kafka.group.len() + kafka.transactional_id.len()
-    });
-    size_of::<Record>() + record.reason.len() + http + kafka
-}
-
-/// A buffer for at most `capacity` records.
-#[must_use]
-pub fn buffer(capacity: usize) -> (RecordSink, RecordSource) {
-    let (sender, receiver) = tokio::sync::mpsc::channel(capacity.max(1));
-    let (lost, octets) = (std::sync::Arc::default(), std::sync::Arc::default());
-    let sink = RecordSink {
-        queue: sender,
-        octets: std::sync::Arc::clone(&octets),
-        lost: std::sync::Arc::clone(&lost),
-    };
-    (sink, RecordSource { queue: receiver, octets, lost })
-}
-
-impl RecordSink {
-    pub fn push(&self, record: Record) {
-        let size = size(&record);
-        if self.octets.fetch_add(size, Relaxed) > OCTETS || self.queue.try_send(record).is_err() {
-            self.octets.fetch_sub(size, Relaxed);
-            self.lost.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-impl RecordSource {
-    /// Takes what is there, at most `most`, without waiting: a waiting reader would have to be woken
-    /// by each record.
-    #[must_use]
-    pub fn take(&mut self, most: usize) -> Vec<Record> {
-        let mut batch = Vec::new();
-        while batch.len() < most {
-            match self.queue.try_recv() {
-                Ok(record) => {
-                    self.octets.fetch_sub(size(&record), Relaxed);
-                    batch.push(record);
-                }
-                Err(_) => break,
-            }
-        }
-        batch
-    }
-
-    /// Records that nobody has taken yet.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
-    }
-
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Relaxed)
+        IpAddr::V4(v4) => into.extend(v4.octets()),
+        IpAddr::V6(v6) => into.extend(v6.octets()),
     }
 }
 
@@ -328,29 +268,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_counted() {
-        let (sink, mut source) = buffer(2);
-        for _ in 0..5 {
-            sink.push(Record::default());
+    fn long_texts_are_cut() {
+        for (text, kept) in
+            [("x".repeat(TEXT), TEXT), ("x".repeat(TEXT + 1), TEXT + 1), ("ä".repeat(5000), TEXT + 1)]
+        {
+            let mut into = String::from("before");
+            shorten(&text, &mut into);
+            assert_eq!(into.chars().count(), kept);
         }
-        assert_eq!(source.lost(), 3);
-        assert_eq!(source.take(1).len(), 1);
-        assert_eq!(source.take(9).len(), 1);
-        assert_eq!(source.take(9).len(), 0);
-    }
-
-    #[test]
-    fn long_paths_do_not_fill_the_memory() {
-        let (sink, mut source) = buffer(1_000_000);
-        let long = Record { reason: "x".repeat(1 << 20), ..Record::default() };
-        for _ in 0..100 {
-            sink.push(long.clone());
-        }
-        let kept = source.take(1_000).len();
-        assert!((31..=33).contains(&kept), "{kept}");
-        assert_eq!(source.lost(), 100 - kept as u64);
-        sink.push(long);
-        assert_eq!(source.take(9).len(), 1, "there is room again");
-        assert_eq!(shortened(&"ä".repeat(5000)).chars().count(), TEXT + 1);
     }
 }

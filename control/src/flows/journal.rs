@@ -15,7 +15,7 @@ use std::{
 
 use prost::{Message as _, bytes::Bytes};
 use tektin_abi::maps::Event;
-use tektin_proxy::link_proto::{Record, Records};
+use tektin_proxy::link_proto::{EncodedRecords, RecordNumbers};
 
 mod frame;
 
@@ -39,10 +39,17 @@ pub struct Received {
     order: u64,
 }
 
+/// One record of a batch, as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub encoded: Bytes,
+    pub numbers: RecordNumbers,
+}
+
 /// What is new in a batch.
 #[derive(Debug, Default, PartialEq)]
 pub struct Taken {
-    pub records: Vec<Record>,
+    pub records: Vec<Request>,
     /// Records that will never come.
     pub lost: u64,
     /// What the process says it has lost in all.
@@ -54,7 +61,7 @@ pub struct Taken {
 /// Something that an agent before this one has written down.
 #[derive(Debug)]
 pub enum Entry {
-    Requests(Vec<Record>),
+    Requests(Vec<Request>),
     Packets(Vec<Event>),
 }
 
@@ -181,10 +188,11 @@ impl Journal {
 
 impl Inner {
     fn take(&mut self, instance: u64, encoded: &Bytes) -> Result<Taken, JournalError> {
-        let Records { mut records, lost_total, first } = Records::decode(encoded.clone())?;
+        let EncodedRecords { records, lost_total, first } = EncodedRecords::decode(encoded.clone())?;
         if first == 0 {
             return Err(JournalError::Unnumbered);
         }
+        let mut records = requests(records)?;
         let newest = self.proxies.values().map(|received| received.order).max().unwrap_or(0);
         let received =
             self.proxies.entry(instance).or_insert(Received { order: newest + 1, ..<_>::default() });
@@ -247,6 +255,13 @@ impl Inner {
             }
         };
     }
+}
+
+/// # Errors
+/// Where one of them is no record.
+pub fn requests(encoded: Vec<Bytes>) -> Result<Vec<Request>, prost::DecodeError> {
+    let request = |encoded: Bytes| Ok(Request { numbers: RecordNumbers::decode(&*encoded)?, encoded });
+    encoded.into_iter().map(request).collect()
 }
 
 fn gave_up(error: &io::Error) {

@@ -13,6 +13,7 @@ use super::{
     filter::{Filter, FilterError},
     journal::LostBefore,
     record::FlowRecord,
+    unread::Unread,
 };
 use crate::api::{FlowLine, FlowQuery, FlowsStatus, LostAt};
 
@@ -27,14 +28,14 @@ pub struct FlowStore(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    kept: VecDeque<Arc<FlowRecord>>,
+    kept: VecDeque<Unread>,
     capacity: usize,
     live: broadcast::Sender<FlowLine>,
     status: FlowsStatus,
 }
 
 impl Inner {
-    fn keep(&mut self, record: Arc<FlowRecord>) {
+    fn keep(&mut self, record: Unread) {
         if self.kept.len() == self.capacity {
             self.kept.pop_front();
         }
@@ -63,22 +64,26 @@ impl FlowStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a record; the oldest one goes when the ring is full.
-    pub fn push(&self, record: FlowRecord) {
-        let record = Arc::new(record);
+    /// Adds records; the oldest ones go when the ring is full.
+    pub fn push(&self, records: impl IntoIterator<Item = Unread>) {
         let mut inner = self.inner();
-        inner.keep(record.clone());
-        inner.status.seen += 1;
-        // Sent under the lock, so that `read` sees each record once: kept or live. An error means
-        // that nobody follows.
-        let _ = inner.live.send(FlowLine::Flow(record));
+        for record in records {
+            inner.status.seen += 1;
+            // Sent under the lock, so that `read` sees each record once: kept or live.
+            if inner.live.receiver_count() > 0 {
+                let _ = inner.live.send(FlowLine::Flow(record.tell()));
+            }
+            inner.keep(record);
+        }
     }
 
-    /// Adds a record of an agent before this one.
-    pub fn restore(&self, record: FlowRecord) {
+    /// Adds records of the agents before this one.
+    pub fn restore(&self, records: impl IntoIterator<Item = Unread>) {
         let mut inner = self.inner();
-        inner.keep(Arc::new(record));
-        inner.status.restored += 1;
+        for record in records {
+            inner.keep(record);
+            inner.status.restored += 1;
+        }
     }
 
     /// Goes on counting where the agents before this one ended.
@@ -120,6 +125,7 @@ impl FlowStore {
         let mut kept: VecDeque<_> = kept
             .into_iter()
             .rev()
+            .map(|record| record.tell())
             .filter(|record| filter.matches(record))
             .take(query.last.unwrap_or(usize::MAX))
             .collect();

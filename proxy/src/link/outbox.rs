@@ -10,12 +10,10 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::{
-    link_proto::{Record, Records, from_proxy::Kind},
-    record::RecordSource,
+    link_proto::{EncodedRecords, Records, from_proxy::Kind},
+    record::{self, BATCH, RecordSource},
 };
 
-/// Records of one message.
-pub(super) const BATCH: usize = 512;
 /// Batches that may wait for their acknowledgement; the rest waits in the buffer, which counts what
 /// it has no room for.
 const WINDOW: usize = 16;
@@ -104,18 +102,12 @@ impl Outbox {
 
     /// Makes one more batch of what is in the buffer.
     fn fill(&mut self) -> Option<()> {
-        let records: Vec<Record> = self.source.take(BATCH);
-        let count = records.len();
-        if count == 0 {
-            return None;
-        }
-        let batch = Records { records, lost_total: self.source.lost(), first: self.next };
-        self.next += count as u64;
-        self.kept.push_back(Batch {
-            last: self.next - 1,
-            records: count,
-            encoded: batch.encode_to_vec().into(),
-        });
+        let record::Batch { mut octets, records } = self.source.next_batch()?;
+        // What stands behind the records of a message belongs to it.
+        let rest = EncodedRecords { records: Vec::new(), lost_total: self.source.lost(), first: self.next };
+        octets.extend(rest.encode_to_vec());
+        self.next += records as u64;
+        self.kept.push_back(Batch { last: self.next - 1, records, encoded: octets.into() });
         Some(())
     }
 
@@ -131,12 +123,12 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record;
+    use crate::link_proto::Record;
 
     fn outbox(records: u32) -> Outbox {
         let (sink, source) = record::buffer(10_000);
         for src_port in 0..records {
-            sink.push(Record { src_port, ..Record::default() });
+            sink.send(&Record { src_port, ..Record::default() });
         }
         Outbox::new(source)
     }

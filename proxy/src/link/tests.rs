@@ -145,7 +145,7 @@ fn records_wait_for_an_agent_that_is_away() {
         counters.requests_denied.store(7, Ordering::Relaxed);
         let mut link = Link::start(socket.clone(), 1, source, vec![counters]);
         for port in 0..700 {
-            sink.push(Record { src_port: port, ..Record::default() });
+            sink.send(&Record { src_port: port, ..Record::default() });
         }
         sleep(Duration::from_millis(100)).await;
 
@@ -190,7 +190,7 @@ fn records_that_were_not_acknowledged_are_sent_again() {
         let socket = directory.path().join("proxy.sock");
         let (sink, source) = record::buffer(2000);
         let mut link = Link::start(socket.clone(), 1, source, Vec::new());
-        (0..1000).for_each(|_| sink.push(Record::default()));
+        (0..1000).for_each(|_| sink.send(&Record::default()));
         let hello = || from_agent::Kind::Hello(AgentHello { version: "1".to_owned() });
         let mut instances = Vec::new();
         for round in 0..2 {
@@ -205,7 +205,7 @@ fn records_that_were_not_acknowledged_are_sent_again() {
                 assert_eq!(batch(&mut agent).await, (513, 1000));
                 agent.send(from_agent::Kind::Records(RecordsAck { through: 512 })).await;
                 // The acknowledgement is on its way before the link breaks.
-                sink.push(Record::default());
+                sink.send(&Record::default());
                 assert_eq!(batch(&mut agent).await, (1001, 1001));
                 server.abort();
                 std::fs::remove_file(&socket).unwrap();
@@ -233,7 +233,7 @@ fn who_ends_without_an_agent_says_what_is_left() {
         let directory = tempfile::tempdir().unwrap();
         let (sink, source) = record::buffer(10);
         let mut link = Link::start(directory.path().join("proxy.sock"), 1, source, Vec::new());
-        (0..3).for_each(|_| sink.push(Record::default()));
+        (0..3).for_each(|_| sink.send(&Record::default()));
         assert_eq!(link.end(Duration::from_millis(50)).await, 3);
     });
 }

@@ -3,13 +3,14 @@
 
 use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tektin_abi::maps::{FlowKey, SteeredValue, action};
 use tektin_proxy::{
     Limits,
     capture::{Accepted, OriginalDst, PeerAddr, SteeringTable},
     connection,
     counters::Counters,
-    link_proto::{Action, Class, EndpointRoot, HttpRule, Piece, Policy, PolicyUpdate, Record},
+    link_proto::{Action, Class, EndpointRoot, HttpRule, Piece, Policy, PolicyUpdate, Record, Records},
     policy::{RuleCache, Snapshot},
     record::{self, RecordSource},
     upstream::{SourceAddress, UpstreamSockets},
@@ -97,7 +98,7 @@ impl Proxy {
     /// Waits for the `count`-th record.
     pub(crate) async fn record(&self, count: usize) -> Record {
         loop {
-            self.seen.borrow_mut().extend(self.records.borrow_mut().take(100));
+            self.take();
             if let Some(record) = self.seen.borrow().get(count) {
                 return record.clone();
             }
@@ -105,8 +106,14 @@ impl Proxy {
         }
     }
 
+    fn take(&self) {
+        while let Some(batch) = self.records.borrow_mut().next_batch() {
+            self.seen.borrow_mut().extend(Records::decode(&*batch.octets).unwrap().records);
+        }
+    }
+
     pub(crate) fn record_count(&self) -> usize {
-        self.seen.borrow_mut().extend(self.records.borrow_mut().take(100));
+        self.take();
         self.seen.borrow().len()
     }
 }

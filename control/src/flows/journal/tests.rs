@@ -1,3 +1,5 @@
+use tektin_proxy::link_proto::{Record, Records};
+
 use super::*;
 
 fn batch(first: u64, count: u64, lost_total: u64) -> Bytes {
@@ -6,8 +8,8 @@ fn batch(first: u64, count: u64, lost_total: u64) -> Bytes {
     Records { records, lost_total, first }.encode_to_vec().into()
 }
 
-fn ports(records: &[Record]) -> Vec<u32> {
-    records.iter().map(|record| record.src_port).collect()
+fn ports(records: &[Request]) -> Vec<u32> {
+    records.iter().map(|record| Record::decode(&*record.encoded).unwrap().src_port).collect()
 }
 
 fn requests(entries: &[Entry]) -> Vec<u32> {

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tektin_loader::EventReader;
 use tokio::io::unix::AsyncFd;
 
-use super::{WallClock, record};
+use super::WallClock;
 use crate::{
     api::LostAt,
-    flows::{FlowStore, Journal, Resolve},
+    flows::{FlowStore, Journal, Resolve, meanings::Now, unread::Unread},
 };
 
 /// How long events gather once one has come, so that each does not wake this process. The kernel's buffer
@@ -68,8 +68,8 @@ async fn read(
         }
         drop(ready);
         journal.packets(&events);
-        let clock = WallClock::now();
-        events.drain(..).for_each(|event| flows.push(record(&event, clock, resolve)));
+        let (clock, mut now) = (WallClock::now(), Now::new(resolve));
+        flows.push(events.drain(..).map(|event| Unread::packet(event, clock, &mut now)));
         if emptied {
             tokio::time::sleep(GATHER).await;
         } else {

@@ -5,7 +5,11 @@ use crate::{
 };
 
 /// A record that can be told by its revision.
-fn numbered(revision: u32) -> FlowRecord {
+fn numbered(revision: u32) -> Unread {
+    record(revision).into()
+}
+
+fn record(revision: u32) -> FlowRecord {
     FlowRecord { revision, ..testing::record() }
 }
 
@@ -27,7 +31,7 @@ async fn all(mut reader: FlowReader) -> Vec<u32> {
 #[tokio::test]
 async fn the_oldest_record_goes_first() {
     let store = FlowStore::with_capacity(3, 8);
-    (1..=5).for_each(|n| store.push(numbered(n)));
+    store.push((1..=5).map(numbered));
     assert_eq!(all(store.read(&FlowQuery::default()).unwrap()).await, [3, 4, 5]);
     assert_eq!(all(store.read(&FlowQuery { last: Some(2), ..FlowQuery::default() }).unwrap()).await, [4, 5]);
     assert_eq!((store.status().seen, store.status().kept), (5, 3));
@@ -36,8 +40,8 @@ async fn the_oldest_record_goes_first() {
 #[tokio::test]
 async fn last_counts_what_matches() {
     let store = FlowStore::with_capacity(9, 8);
-    store.push(FlowRecord { verdict: Verdict::Dropped, ..numbered(1) });
-    (2..=5).for_each(|n| store.push(numbered(n)));
+    store.push([FlowRecord { verdict: Verdict::Dropped, ..record(1) }.into()]);
+    store.push((2..=5).map(numbered));
     let filter = FlowFilter { verdict: vec![Verdict::Dropped], ..FlowFilter::default() };
     let query = FlowQuery { last: Some(2), follow: false, filter };
     assert_eq!(all(store.read(&query).unwrap()).await, [1]);
@@ -46,12 +50,12 @@ async fn last_counts_what_matches() {
 #[tokio::test]
 async fn a_follower_sees_kept_then_live_records_once_each() {
     let store = FlowStore::with_capacity(9, 8);
-    store.push(numbered(1));
+    store.push([numbered(1)]);
     let mut reader = store.read(&FlowQuery { follow: true, ..FlowQuery::default() }).unwrap();
-    store.push(numbered(2));
+    store.push([numbered(2)]);
     assert_eq!(revision(reader.next().await), 1);
     assert_eq!(revision(reader.next().await), 2);
-    store.push(numbered(3));
+    store.push([numbered(3)]);
     assert_eq!(revision(reader.next().await), 3);
 }
 
@@ -59,7 +63,7 @@ async fn a_follower_sees_kept_then_live_records_once_each() {
 async fn a_slow_follower_is_told_what_it_lost() {
     let store = FlowStore::with_capacity(9, 4);
     let mut reader = store.read(&FlowQuery { follow: true, ..FlowQuery::default() }).unwrap();
-    (1..=7).for_each(|n| store.push(numbered(n)));
+    store.push((1..=7).map(numbered));
     assert_eq!(reader.next().await, Some(FlowLine::Lost { lost: 3, at: LostAt::Reader }));
     assert_eq!(revision(reader.next().await), 4);
     assert_eq!(store.status().lost_readers, 3);
@@ -83,8 +87,8 @@ async fn the_wire_form_is_one_json_object_a_line() {
     use futures::StreamExt as _;
 
     let store = FlowStore::default();
-    store.push(numbered(1));
-    store.push(numbered(2));
+    store.push([numbered(1)]);
+    store.push([numbered(2)]);
     let lines: Vec<_> = store.read(&FlowQuery::default()).unwrap().into_json_lines().collect().await;
     assert_eq!(lines.len(), 2);
     for (number, line) in lines.into_iter().enumerate() {
