@@ -20,6 +20,7 @@ pub use crate::{
         resolve::{Direction, EndpointName, Resolve},
         table,
     },
+    kafka_request::judge as judge_kafka,
     proxy_link::state::State as LinkState,
     rules::RuleTable,
 };

@@ -9,6 +9,7 @@ mod cli;
 mod config;
 pub mod entrances;
 mod flows;
+mod kafka_request;
 mod proxy_link;
 mod proxy_process;
 mod rules;

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use policy_engine::{documents::read_values, policy_set::Options, test_file::run_with};
+use policy_engine::{
+    documents::read_values,
+    policy_set::Options,
+    test_file::{Protocols, run_with},
+};
 use serde_json::Value;
 
 pub fn run(data: &[u8]) {
@@ -14,7 +18,8 @@ pub fn run(data: &[u8]) {
         Ok(normal) => Ok(normal.into_owned()),
         Err(error) => Err(error.to_string()),
     };
-    let report = match run_with(text, Path::new("/nowhere"), Options::default(), path_form) {
+    let protocols = Protocols { path_form, kafka: tektin::entrances::judge_kafka };
+    let report = match run_with(text, Path::new("/nowhere"), Options::default(), protocols) {
         Ok(report) => report,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
@@ -23,12 +28,12 @@ pub fn run(data: &[u8]) {
         let denied = [row.egress, row.ingress].contains(&"deny");
         assert_eq!(
             row.verdict == "deny",
-            denied || row.verdict == "deny" && row.rule.contains("no HTTP rule")
+            denied || row.verdict == "deny" && row.rule.contains("rule matches")
         );
         assert_eq!(row.expect.as_deref().map(|expect| expect == row.verdict), row.ok);
         assert!(!row.rule.is_empty());
     }
-    assert_eq!(run_with(text, Path::new("/nowhere"), Options::default(), path_form).ok(), Some(report));
+    assert_eq!(run_with(text, Path::new("/nowhere"), Options::default(), protocols).ok(), Some(report));
 }
 
 /// Policies by path are the file system's.

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::{
-    compiled::L4Verdict,
+    compiled::{L4Verdict, L7Rules},
     http::{HttpRequest, HttpRules, HttpVerdict},
+    kafka::{self, KafkaRequest, KafkaVerdict},
     model::{Origin, PortRule, Ports, Rule, Spec},
     naive::{self, Decision, Flow, evaluate},
     policy_set::PolicySet,
@@ -36,6 +37,7 @@ pub fn no_request_rule(port_rule: impl fmt::Display, kind: RequestKind) -> Strin
         RequestKind::Http => "HTTP",
         // Either kind may allow it.
         RequestKind::Grpc => "gRPC or HTTP",
+        RequestKind::Kafka => "Kafka",
     };
     format!("{port_rule} (no {kind} rule matches)")
 }
@@ -45,6 +47,7 @@ pub fn no_request_rule(port_rule: impl fmt::Display, kind: RequestKind) -> Strin
 pub enum RequestKind {
     Http,
     Grpc,
+    Kafka,
 }
 
 impl From<&HttpRequest<'_>> for RequestKind {
@@ -97,14 +100,57 @@ impl fmt::Display for Outcome {
 /// Explains one end's answer to a flow, and to a request if there is one.
 #[must_use]
 pub fn explain(policies: &PolicySet, flow: &Flow<'_>, request: Option<&HttpRequest<'_>>) -> Explanation {
+    let mut explanation = explain_flow(policies, flow);
+    explanation.request = request.and_then(|request| judge(&explanation.decision, request));
+    explanation
+}
+
+/// The same of a Kafka request, which `judge` knows how to judge.
+///
+/// # Errors
+/// There is no such request.
+pub fn explain_kafka(
+    policies: &PolicySet,
+    flow: &Flow<'_>,
+    judge: kafka::Judge,
+    request: &KafkaRequest,
+) -> Result<Explanation, kafka::Fault> {
+    let mut explanation = explain_flow(policies, flow);
+    if let Decision::Rule(L4Verdict::Redirect { rule, l7 }) = &explanation.decision {
+        let unasked = || RequestDecision::Allowed((**rule).clone());
+        let decision = self::kafka(judge, l7, request)?;
+        explanation.request = Some(decision.unwrap_or_else(unasked));
+    }
+    Ok(explanation)
+}
+
+/// A Kafka request where requests are judged; `None`: no rule is asked about such a one. Without a Kafka
+/// rule a proxy lets no Kafka pass, whatever else is allowed.
+pub(crate) fn kafka(
+    judge: kafka::Judge,
+    l7: &L7Rules,
+    request: &KafkaRequest,
+) -> Result<Option<RequestDecision>, kafka::Fault> {
+    let verdict = judge(&l7.kafka, request)?;
+    if l7.kafka.is_empty() {
+        return Ok(Some(RequestDecision::Denied));
+    }
+    Ok(match (verdict, &l7.any) {
+        (KafkaVerdict::Allowed(rule), _) => Some(RequestDecision::Allowed(l7.kafka[rule].origin.clone())),
+        (KafkaVerdict::AlwaysAllowed, _) => None,
+        (KafkaVerdict::Denied, Some(any)) => Some(RequestDecision::Allowed((**any).clone())),
+        (KafkaVerdict::Denied, None) => Some(RequestDecision::Denied),
+    })
+}
+
+fn explain_flow(policies: &PolicySet, flow: &Flow<'_>) -> Explanation {
     let decision = evaluate(policies, flow);
     let candidates = policies
         .iter()
         .flat_map(|document| &document.specs)
         .flat_map(|spec| spec_candidates(spec, flow, &decision))
         .collect();
-    let request = request.and_then(|request| judge(&decision, request));
-    Explanation { decision, request, candidates }
+    Explanation { decision, request: None, candidates }
 }
 
 fn judge(decision: &Decision, request: &HttpRequest<'_>) -> Option<RequestDecision> {

@@ -11,6 +11,7 @@ mod fqdn;
 pub mod grpc;
 pub mod http;
 pub mod identity;
+pub mod kafka;
 pub mod labels;
 pub mod lookup;
 pub mod model;

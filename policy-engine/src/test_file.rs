@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::{compiled::L7Rules, documents::DocumentError, policy_set::Options};
+use crate::{compiled::L7Rules, documents::DocumentError, kafka, policy_set::Options};
 
 mod cidr_groups;
 mod format;
@@ -92,25 +92,45 @@ pub fn run_file(path: &Path, options: Options) -> Result<Report, TestFileError> 
 /// Gives a request's path the form in which a proxy judges it, or the reason why it is refused.
 pub type PathForm = fn(&str) -> Result<String, String>;
 
+/// What only parsers of the protocols know of requests.
+#[derive(Clone, Copy)]
+pub struct Protocols {
+    pub path_form: PathForm,
+    pub kafka: kafka::Judge,
+}
+
+/// Paths as they are; nobody here knows Kafka.
+impl Default for Protocols {
+    fn default() -> Self {
+        Self {
+            path_form: |path| Ok(path.to_owned()),
+            kafka: |_, _| {
+                let reason = "judged only where Kafka's protocol is known".to_owned();
+                Err(kafka::Fault { field: None, reason })
+            },
+        }
+    }
+}
+
 /// Answers the tests of a text. Policies given by path are relative to `folder`.
 ///
 /// # Errors
 /// As [`run_file`].
 pub fn run(text: &str, folder: &Path, options: Options) -> Result<Report, TestFileError> {
-    run_with(text, folder, options, |path| Ok(path.to_owned()))
+    run_with(text, folder, options, Protocols::default())
 }
 
-/// As [`run`], with the paths of requests in the form that `path_form` gives them.
+/// As [`run`], with what parsers know: the form in which paths are judged, and Kafka's requests.
 ///
 /// # Errors
-/// As [`run_file`], and where `path_form` refuses a path.
+/// As [`run_file`], and where one of `protocols` refuses a request.
 pub fn run_with(
     text: &str,
     folder: &Path,
     options: Options,
-    path_form: PathForm,
+    protocols: Protocols,
 ) -> Result<Report, TestFileError> {
-    Prepared::new(text, folder, options)?.report(path_form)
+    Prepared::new(text, folder, options)?.report(protocols)
 }
 
 /// A test file whose policies are parsed and whose identities are known.
@@ -129,8 +149,8 @@ impl Prepared {
         Ok(Self { file, policies: loaded.set, world, notes: loaded.notes })
     }
 
-    fn report(self, path_form: PathForm) -> Result<Report, TestFileError> {
-        let mut judge = judge::Judge::new(&self.policies, &self.world, path_form);
+    fn report(self, protocols: Protocols) -> Result<Report, TestFileError> {
+        let mut judge = judge::Judge::new(&self.policies, &self.world, protocols);
         let tests = self.file.tests.iter().enumerate();
         let rows = tests.map(|(index, test)| judge.row(index, test)).collect::<Result<Vec<Row>, _>>()?;
         Ok(Report { rows, notes: self.notes })

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use policy_engine::{
     policy_set::{AllowLocalhost, Options},
-    test_file::{PathForm, Report, TestFileError, run, run_file, run_with},
+    test_file::{PathForm, Protocols, Report, TestFileError, run, run_file, run_with},
 };
 
 const POLICY: &str = "
@@ -115,7 +115,7 @@ fn mistakes_are_named() {
         ("[{from: front, to: web, port: 1/QUIC}]", "tests[0].port: QUIC is none of"),
         ("[{from: front, to: web, port: 1, expect: maybe}]", "tests[0]: unknown variant `maybe`"),
         ("[{from: front, to: web}]", "tests[0]: missing field `port`"),
-        ("[{from: front, to: web, port: 1, kafka: {}}]", "tests[0]: unknown field `kafka`"),
+        ("[{from: front, to: web, port: 1, dns: {}}]", "tests[0]: unknown field `dns`"),
         ("[{from: front, to: web, port: 1, grpc: {service: a.B}}]", "tests[0]: missing field `method`"),
         (
             "[{from: front, to: web, port: 1, grpc: {service: a.*, method: Get}}]",
@@ -254,7 +254,10 @@ tests: [{from: a, to: b, port: 1}]
 fn paths_get_the_form_that_a_proxy_judges() {
     let tests = "[{from: front, to: web, port: 8080, http: {path: /a/../v1}}]";
     let text = format!("{POLICY}tests: {tests}");
-    let verdict = |form: PathForm| run_with(&text, Path::new(""), Options::default(), form);
+    let verdict = |path_form: PathForm| {
+        let protocols = Protocols { path_form, ..Protocols::default() };
+        run_with(&text, Path::new(""), Options::default(), protocols)
+    };
     assert_eq!(verdict(|path| Ok(path.to_owned())).unwrap().rows[0].verdict, "deny");
     assert_eq!(verdict(|path| Ok(path.replace("/a/..", ""))).unwrap().rows[0].verdict, "allow");
     let refused = verdict(|_| Err("never".to_owned())).unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use policy_engine::kafka::KafkaRequest;
 use serde::{Deserialize, Serialize};
 
 use crate::flows::record::Action;
@@ -19,6 +20,9 @@ pub struct ExplainRequest {
     /// Asks about a request; without it the L3/L4 answer is given.
     #[serde(default)]
     pub http: Option<HttpRequest>,
+    /// The same of a Kafka request; not beside `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaRequest>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

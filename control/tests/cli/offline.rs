@@ -148,3 +148,88 @@ tests: [{name: out, from: a, to: 203.0.113.7, port: 443/TCP, expect: allow}]
     let finished = run(&["policy", "test", &files.path("t.yaml")]).expect(0);
     assert!(finished.stderr.contains("note: ") && finished.stderr.contains("not enforced"), "{finished:?}");
 }
+
+/// What `app` may ask of `broker`, and tests of it.
+fn kafka_file(tests: &str) -> String {
+    format!(
+        "policies:
+  - apiVersion: cilium.io/v2
+    kind: CiliumNetworkPolicy
+    metadata: {{name: broker, namespace: default}}
+    spec:
+      endpointSelector: {{matchLabels: {{app: broker}}}}
+      ingress:
+        - fromEndpoints: [{{matchLabels: {{app: app}}}}]
+          toPorts:
+            - ports: [{{port: '9092', protocol: TCP}}]
+              rules:
+                kafka:
+                  - {{role: produce, topic: orders-*, transactionalIds: [tx-*]}}
+                  - {{role: consume, topic: orders-*, groups: [g-*]}}
+                  - {{apiKey: createtopics, apiVersion: '7', clientID: admin, topic: orders-*}}
+            - ports: [{{port: '80', protocol: TCP}}]
+              rules: {{http: [{{method: GET}}]}}
+endpoints:
+  - {{name: app, labels: {{app: app}}, ip: 10.0.0.1}}
+  - {{name: broker, labels: {{app: broker}}, ip: 10.0.0.2}}
+tests:
+{tests}
+"
+    )
+}
+
+#[test]
+fn test_answers_kafka_requests_name_by_name() {
+    let cases = [
+        ("role: produce, topic: orders-eu", "allow", "rules.kafka[0]"),
+        ("role: produce, topic: billing", "deny", "no Kafka rule matches"),
+        ("role: produce, topic: orders-eu, transactionalId: other", "deny", "no Kafka rule matches"),
+        ("role: consume, topic: orders-eu, group: g-1", "allow", "rules.kafka[1]"),
+        ("role: consume, topic: orders-eu, group: h", "deny", "no Kafka rule matches"),
+        ("apiKey: CreateTopics, apiVersion: 7, clientID: admin, topic: orders-eu", "allow", "rules.kafka[2]"),
+        ("apiKey: CreateTopics, apiVersion: '6', clientID: admin, topic: orders-eu", "deny", "no Kafka rule"),
+        ("apiKey: deletetopics, topic: orders-eu", "deny", "no Kafka rule matches"),
+        ("apiKey: apiversions", "allow", "toPorts[0]"),
+    ];
+    let port = |port: u16, asked: &str, expect: &str| {
+        format!("  - {{from: app, to: broker, port: {port}/TCP, kafka: {{{asked}}}, expect: {expect}}}\n")
+    };
+    let mut tests: String = cases.iter().map(|(asked, expect, _)| port(9092, asked, expect)).collect();
+    // Where only HTTP is let in, no Kafka is.
+    tests.push_str(&port(80, cases[0].0, "deny"));
+    let files = Files::new(&[("t.yaml", &kafka_file(&tests))]);
+    let answered = run(&["policy", "test", "-o", "json", &files.path("t.yaml")]).expect(0);
+    let rows = json_lines(&answered.stdout);
+    assert_eq!(rows.len(), cases.len() + 1);
+    for (row, (asked, _, rule)) in rows.iter().zip(cases) {
+        assert!(row["rule"].as_str().is_some_and(|text| text.contains(rule)), "{asked}: {row}");
+    }
+}
+
+#[test]
+fn a_kafka_request_that_does_not_exist_is_told_by_its_place() {
+    for (asked, told) in [
+        ("apiKey: fetchh, topic: a", "tests[0].kafka.apiKey: \"fetchh\" is no Kafka request"),
+        ("apiKey: fetch, apiVersion: 99, topic: a", "tests[0].kafka.apiVersion: Fetch has the versions"),
+        ("apiKey: fetch, apiVersion: new, topic: a", "tests[0]: apiVersion: \"new\" is no version"),
+        ("apiKey: heartbeat, topic: a", "tests[0].kafka.topic: Heartbeat has no topic"),
+        ("role: produce, group: g", "tests[0].kafka.group: a producer has no group"),
+        ("role: produce", "tests[0].kafka: each name in it is judged by itself"),
+        ("role: admin, topic: a", "tests[0].kafka.role: \"admin\" is neither"),
+        ("role: produce, apiKey: fetch, topic: a", "tests[0].kafka.role: does not go with apiKey"),
+        ("topic: a", "tests[0].kafka: which request?"),
+        ("role: produce, topics: [a]", "tests[0]: unknown field `topics`"),
+    ] {
+        // Also where no rule would be asked.
+        for from in ["app", "world"] {
+            let test = format!("  - {{from: {from}, to: broker, port: 9092/TCP, kafka: {{{asked}}}}}\n");
+            let files = Files::new(&[("t.yaml", &kafka_file(&test))]);
+            let refused = run(&["policy", "test", &files.path("t.yaml")]).expect(1);
+            assert!(refused.stderr.contains(told), "{asked}: {}", refused.stderr);
+        }
+    }
+    let test = "  - {from: app, to: broker, port: 80/TCP, http: {}, kafka: {role: produce, topic: a}}\n";
+    let files = Files::new(&[("t.yaml", &kafka_file(test))]);
+    let refused = run(&["policy", "test", &files.path("t.yaml")]).expect(1);
+    assert!(refused.stderr.contains("tests[0].kafka: does not go with http"), "{}", refused.stderr);
+}

@@ -12,6 +12,7 @@ use super::TestFileError;
 use crate::{
     documents,
     grpc::{self, GrpcCall, Service},
+    kafka::KafkaRequest,
     model::Protocol,
 };
 
@@ -69,6 +70,7 @@ pub(super) struct Test {
     pub(super) port: Value,
     pub(super) http: Option<Http>,
     pub(super) grpc: Option<Grpc>,
+    pub(super) kafka: Option<KafkaRequest>,
     pub(super) expect: Option<Expectation>,
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    PathForm, Row, TestFileError,
+    Protocols, Row, TestFileError,
     format::{self, Http, Test},
     world::{End, World},
 };
@@ -11,9 +11,10 @@ use crate::{
     compile::compile,
     compiled::{DirectionPolicy, L4Verdict, L7Rules, SubjectPolicy},
     direction::Direction,
-    explain::{RequestKind, no_request_rule},
+    explain::{self, RequestDecision, RequestKind, no_request_rule},
     http::{HttpRequest, HttpRules, HttpVerdict},
     identity::RESERVED,
+    kafka::{self, KafkaRequest},
     model::{Origin, Protocol},
     policy_set::PolicySet,
 };
@@ -21,7 +22,7 @@ use crate::{
 pub(super) struct Judge<'a> {
     policies: &'a PolicySet,
     world: &'a World,
-    path_form: PathForm,
+    protocols: Protocols,
     compiled: HashMap<u32, SubjectPolicy>,
 }
 
@@ -32,6 +33,7 @@ struct Question<'t> {
     protocol: Protocol,
     port: u16,
     http: Option<Request<'t>>,
+    kafka: Option<&'t KafkaRequest>,
 }
 
 /// A request with its path as a proxy judges it.
@@ -55,8 +57,8 @@ impl Answer {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(policies: &'a PolicySet, world: &'a World, path_form: PathForm) -> Self {
-        Self { policies, world, path_form, compiled: HashMap::new() }
+    pub(super) fn new(policies: &'a PolicySet, world: &'a World, protocols: Protocols) -> Self {
+        Self { policies, world, protocols, compiled: HashMap::new() }
     }
 
     pub(super) fn row(&mut self, index: usize, test: &Test) -> Result<Row, TestFileError> {
@@ -80,11 +82,20 @@ impl<'a> Judge<'a> {
                 None => None,
             };
         let http = test.http.as_ref().or(call.as_ref()).map(|http| {
-            let path = (self.path_form)(&http.path)
+            let path = (self.protocols.path_form)(&http.path)
                 .map_err(|reason| TestFileError::format(place("http.path"), reason))?;
             Ok(Request { http, path })
         });
-        let question = Question { index, protocol, port, http: http.transpose()? };
+        let http = http.transpose()?;
+        if let Some(request) = &test.kafka {
+            if http.is_some() {
+                let reason = "does not go with http or grpc; write a test for each";
+                return Err(TestFileError::format(place("kafka"), reason));
+            }
+            // Told of a test that no rule is asked for, too.
+            let _ = (self.protocols.kafka)(&[], request).map_err(|fault| kafka_fault(index, fault))?;
+        }
+        let question = Question { index, protocol, port, http, kafka: test.kafka.as_ref() };
         let egress = self.ask(&from, Direction::Egress, &to, &question)?;
         let ingress = self.ask(&to, Direction::Ingress, &from, &question)?;
         let (verdict, rule) = combine(&egress, &ingress);
@@ -140,6 +151,11 @@ impl<'a> Judge<'a> {
                         TestFileError::format(format!("tests[{}].http", question.index), reason)
                     })?;
                 }
+                if let Some(request) = question.kafka {
+                    let verdict = judge_kafka(self.protocols.kafka, l7, rule, request);
+                    (answer.request, answer.rule) =
+                        verdict.map_err(|fault| kafka_fault(question.index, fault))?;
+                }
                 answer
             }
         })
@@ -163,6 +179,24 @@ fn judge_request(
         (HttpVerdict::Denied, Some(any)) => ("allow", any.to_string()),
         (HttpVerdict::Denied, None) => ("deny", no_request_rule(redirect, RequestKind::from(&request))),
     })
+}
+
+fn judge_kafka(
+    judge: kafka::Judge,
+    l7: &L7Rules,
+    redirect: &Origin,
+    request: &KafkaRequest,
+) -> Result<(&'static str, String), kafka::Fault> {
+    Ok(match explain::kafka(judge, l7, request)? {
+        Some(RequestDecision::Allowed(origin)) => ("allow", origin.to_string()),
+        Some(RequestDecision::Denied) => ("deny", no_request_rule(redirect, RequestKind::Kafka)),
+        None => ("allow", redirect.to_string()),
+    })
+}
+
+fn kafka_fault(index: usize, kafka::Fault { field, reason }: kafka::Fault) -> TestFileError {
+    let place = field.map_or_else(String::new, |field| format!(".{field}"));
+    TestFileError::format(format!("tests[{index}].kafka{place}"), reason)
 }
 
 fn unknown_end(text: &str) -> String {

@@ -10,9 +10,12 @@ use ipnet::IpNet;
 use policy_engine::{
     compiled::L4Verdict,
     direction::Direction,
-    explain::{Outcome, RequestDecision, RequestKind, explain as explain_flow, no_request_rule},
+    explain::{
+        Outcome, RequestDecision, RequestKind, explain as explain_flow, explain_kafka, no_request_rule,
+    },
     http::HttpRequest,
     identity::{Identity, RESERVED},
+    kafka::{Fault, KafkaRequest},
     model::Protocol,
     naive::{Decision, Flow},
 };
@@ -25,6 +28,7 @@ use crate::{
     },
     api::{DirectionExplanation, ExplainRequest, Explanation, OtherRule, explain::ExplainedEnd},
     flows::record::Action,
+    kafka_request,
 };
 
 /// One end of the flow that is asked about.
@@ -42,6 +46,30 @@ struct Port {
     shown: String,
 }
 
+/// What is asked about.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    Packet,
+    Http(&'a HttpRequest<'a>),
+    Kafka(&'a KafkaRequest),
+}
+
+impl Asked<'_> {
+    /// Of a request.
+    fn kind(self) -> RequestKind {
+        match self {
+            Self::Packet => RequestKind::Http,
+            Self::Http(request) => RequestKind::from(request),
+            Self::Kafka(_) => RequestKind::Kafka,
+        }
+    }
+}
+
+fn no_such_request(Fault { field, reason }: Fault) -> AgentError {
+    let field = field.map_or_else(String::new, |field| format!(".{field}"));
+    AgentError::Invalid(format!("kafka{field}: {reason}"))
+}
+
 pub async fn explain(State(agent): State<Arc<Agent>>, request: Request) -> Answer<Json<Explanation>> {
     let asked: ExplainRequest = json(request).await?;
     let state = agent.state.lock().await;
@@ -54,9 +82,19 @@ pub async fn explain(State(agent): State<Arc<Agent>>, request: Request) -> Answe
         host: &http.host,
         headers: &http.headers,
     });
-    let egress = state.direction(Direction::Egress, &from, &to, &port, request.as_ref());
-    let ingress = state.direction(Direction::Ingress, &to, &from, &port, request.as_ref());
-    let verdict = together(egress.action, ingress.action, request.is_some());
+    let request = match (&request, &asked.kafka) {
+        (Some(_), Some(_)) => return Err(AgentError::Invalid("kafka does not go with http".to_owned())),
+        (Some(http), None) => Asked::Http(http),
+        (None, Some(kafka)) => {
+            // Told of a flow where nobody is asked, too.
+            let _ = kafka_request::judge(&[], kafka).map_err(no_such_request)?;
+            Asked::Kafka(kafka)
+        }
+        (None, None) => Asked::Packet,
+    };
+    let egress = state.direction(Direction::Egress, &from, &to, &port, request)?;
+    let ingress = state.direction(Direction::Ingress, &to, &from, &port, request)?;
+    let verdict = together(egress.action, ingress.action, request);
     Ok(Json(Explanation {
         rule: deciding(verdict, &egress, &ingress),
         from: shown(&from),
@@ -140,10 +178,10 @@ impl Known {
         subject: &End,
         peer: &End,
         port: &Port,
-        request: Option<&HttpRequest<'_>>,
-    ) -> DirectionExplanation {
+        asked: Asked<'_>,
+    ) -> Answer<DirectionExplanation> {
         if !subject.is_endpoint {
-            return DirectionExplanation { action: Action::None, rule: String::new(), others: vec![] };
+            return Ok(DirectionExplanation { action: Action::None, rule: String::new(), others: vec![] });
         }
         let flow = Flow {
             subject: &subject.identity,
@@ -152,11 +190,18 @@ impl Known {
             protocol: port.protocol,
             port: port.number,
         };
-        let explained = explain_flow(self.engine.policies(), &flow, request);
+        let policies = self.engine.policies();
+        let explained = match asked {
+            Asked::Packet => explain_flow(policies, &flow, None),
+            Asked::Http(request) => explain_flow(policies, &flow, Some(request)),
+            Asked::Kafka(request) => {
+                explain_kafka(policies, &flow, kafka_request::judge, request).map_err(no_such_request)?
+            }
+        };
         let (action, rule) = match (&explained.decision, &explained.request) {
             (_, Some(RequestDecision::Allowed(origin))) => (Action::Allow, origin.to_string()),
             (Decision::Rule(L4Verdict::Redirect { rule, .. }), Some(RequestDecision::Denied)) => {
-                (Action::Deny, no_request_rule(rule, request.map_or(RequestKind::Http, RequestKind::from)))
+                (Action::Deny, no_request_rule(rule, asked.kind()))
             }
             (Decision::NotEnforced, _) => (Action::None, "no policy".to_owned()),
             (Decision::DefaultDeny(specs), _) => {
@@ -173,7 +218,7 @@ impl Known {
             rule: candidate.origin.to_string(),
             why: candidate.outcome.to_string(),
         });
-        DirectionExplanation { action, rule, others: others.collect() }
+        Ok(DirectionExplanation { action, rule, others: others.collect() })
     }
 }
 
@@ -184,7 +229,8 @@ fn entity(name: &str) -> Option<u32> {
 }
 
 /// As the kernel combines both ends: deny if one denies, redirect if one redirects.
-fn together(egress: Action, ingress: Action, request: bool) -> Action {
+fn together(egress: Action, ingress: Action, asked: Asked<'_>) -> Action {
+    let request = !matches!(asked, Asked::Packet);
     if egress == Action::Deny || ingress == Action::Deny {
         Action::Deny
     } else if !request && (egress == Action::Redirect || ingress == Action::Redirect) {

@@ -1,7 +1,10 @@
 //! `tektin policy explain`.
 
 use clap::Args;
-use policy_engine::grpc::{GrpcCall, Service};
+use policy_engine::{
+    grpc::{GrpcCall, Service},
+    kafka::KafkaRequest,
+};
 
 use super::files;
 use crate::{
@@ -17,7 +20,7 @@ use crate::{
 /// Which rule decides, and why the others do not
 ///
 /// Asks the policy in force about a packet, or with --method or --path about an HTTP request,
-/// with --grpc about a gRPC call. An end
+/// with --grpc about a gRPC call, with --kafka about a Kafka request. An end
 /// is an endpoint (NAME or NAMESPACE/NAME), an address, a prefix, or an entity such as world.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes:
@@ -28,6 +31,7 @@ Examples:
   tektin policy explain --from client --to web --port 80/TCP
   tektin policy explain --from client --to web --port 80/TCP --method DELETE --path /v1/orders
   tektin policy explain --from client --to web --port 50051/TCP --grpc shop.Orders/Get
+  tektin policy explain --from app --to broker --port 9092/TCP --kafka produce --topic orders
   tektin policy explain --from world --to 10.244.0.7 --port 8/ICMP --output json")]
 pub struct Explain {
     /// Who sends
@@ -54,6 +58,48 @@ pub struct Explain {
     /// HTTP header; repeatable
     #[arg(long = "header", short = 'H', requires = "port", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
+    #[command(flatten)]
+    kafka: Kafka,
+}
+
+/// A Kafka request. Each name that is given is judged.
+#[derive(Args, Debug)]
+struct Kafka {
+    /// Kafka request: produce, consume, or an apiKey as in rules
+    #[arg(long, requires = "port", conflicts_with_all = ["method", "path", "grpc", "host", "headers"], value_name = "REQUEST")]
+    kafka: Option<String>,
+    /// Its topic
+    #[arg(long, requires = "kafka", value_name = "NAME")]
+    topic: Option<String>,
+    /// Its consumer group
+    #[arg(long, requires = "kafka", value_name = "NAME")]
+    group: Option<String>,
+    /// Its transactional id
+    #[arg(long, requires = "kafka", value_name = "NAME")]
+    transactional_id: Option<String>,
+    /// Its client id
+    #[arg(long, requires = "kafka", value_name = "NAME")]
+    client_id: Option<String>,
+    /// Its version [default: the newest]
+    #[arg(long, requires = "kafka", value_name = "NUMBER")]
+    api_version: Option<i16>,
+}
+
+impl Kafka {
+    fn into_request(self) -> Option<KafkaRequest> {
+        let what = self.kafka?;
+        let is_role = ["produce", "consume"].iter().any(|role| what.eq_ignore_ascii_case(role));
+        let (role, api_key) = if is_role { (Some(what), None) } else { (None, Some(what)) };
+        Some(KafkaRequest {
+            role,
+            api_key,
+            api_version: self.api_version,
+            client_id: self.client_id.unwrap_or_default(),
+            topic: self.topic,
+            group: self.group,
+            transactional_id: self.transactional_id,
+        })
+    }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -97,6 +143,7 @@ impl Explain {
                 host: self.host.unwrap_or_default(),
                 headers: self.headers.into_iter().collect(),
             }),
+            kafka: self.kafka.into_request(),
         })
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::Cell;
 use policy_engine::{
     policy_set::{self, Options},
-    test_file::{self, Report, Row},
+    test_file::{self, Protocols, Report, Row},
 };
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ use crate::{
         output::{Format, Out, Tone, cell, tell, toned},
     },
     config::AllowLocalhost,
+    kafka_request,
 };
 
 /// Answer the tests of policy test files, offline
@@ -24,7 +25,8 @@ use crate::{
 /// A policy test file holds policies (inline or by path), endpoints, and tests: who to whom, on
 /// which port, with which request, and what to expect. Every test is answered by the engine that
 /// agents use; parts that are not enforced yet are answered too, with a note on standard error.
-/// Paths of requests are judged in their normal form, as a proxy does.
+/// Paths of requests are judged in their normal form, as a proxy does. Of a Kafka request each name
+/// that is given is judged; a role stands for the request that a producer or consumer begins with.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes:
   0  every test with an `expect` has that verdict
@@ -39,6 +41,8 @@ A test file:
   tests:
     - {name: reads, from: client, to: web, port: 80/TCP, http: {method: GET, path: /v1}, expect: allow}
     - {name: world, from: world, to: web, port: 80/TCP, expect: deny}
+    - {from: app, to: broker, port: 9092/TCP, kafka: {role: consume, topic: t, group: g}, expect: allow}
+    - {from: app, to: broker, port: 9092/TCP, kafka: {apiKey: deletetopics, topic: t}, expect: deny}
 
 Examples:
   tektin policy test tests/web.yaml
@@ -100,7 +104,8 @@ impl Test {
 fn answer(path: &Path, options: Options) -> Result<Report, String> {
     let source = files::read(path).map_err(|error| error.to_string())?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    test_file::run_with(&source.text, folder, options, files::path_as_judged)
+    let protocols = Protocols { path_form: files::path_as_judged, kafka: kafka_request::judge };
+    test_file::run_with(&source.text, folder, options, protocols)
         .map_err(|error| format!("{}: {error}", source.name))
 }
 
