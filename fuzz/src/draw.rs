@@ -14,9 +14,9 @@ use policy_engine::{
     identity::{Identity, NamedPorts},
     labels::{LabelKey, Labels, NAMESPACE, Source},
     model::{
-        Document, DocumentId, DocumentKind, FqdnSelector, GrpcRule, HeaderMatch, HttpRule, L7, Mismatch,
-        Operator, Origin, Peer, Peers, PortMatch, PortRef, PortRule, Ports, Protocol, RequestRules,
-        Requirement, Rule, Selector, Spec, Subject,
+        Document, DocumentId, DocumentKind, FqdnSelector, GrpcRule, HeaderMatch, HttpRule, KafkaRequests,
+        KafkaRule, L7, Mismatch, Operator, Origin, Peer, Peers, PortMatch, PortRef, PortRule, Ports,
+        Protocol, RequestRules, Requirement, Rule, Selector, Spec, Subject,
     },
     policy_set::{AllowLocalhost, Options, PolicySet},
 };
@@ -194,7 +194,11 @@ impl<'a> Draw<'a> {
         let l7 = if !l7 || !self.chance(1, 3) {
             None
         } else if self.chance(1, 3) {
-            Some(L7::Dns(Vec::new()))
+            Some(if self.chance(1, 2) {
+                L7::Kafka(self.many(2, Self::kafka_rule))
+            } else {
+                L7::Dns(Vec::new())
+            })
         } else {
             let rule = |spec: HttpRuleSpec| HttpRule {
                 origin: nowhere(),
@@ -234,6 +238,25 @@ impl<'a> Draw<'a> {
         let service = self.one(&["*", "a.*", "a.b.*", "a.B", "B"]);
         let method = self.maybe(|draw| draw.one(&["*", "Get"]));
         GrpcCall::new(Some(service), method).unwrap_or_default()
+    }
+
+    pub fn kafka_rule(&mut self) -> KafkaRule {
+        let names = |draw: &mut Self| vec![draw.one(&["a", "b*", "*", "ab"]).to_owned()];
+        let requests = match self.below(4) {
+            0 => KafkaRequests::Any,
+            1 => KafkaRequests::Produce,
+            2 => KafkaRequests::Consume,
+            _ => KafkaRequests::ApiKey(self.below(93) as i16),
+        };
+        KafkaRule {
+            origin: nowhere(),
+            requests,
+            api_version: self.chance(1, 6).then_some(0),
+            client_id: self.chance(1, 6).then(|| "a".to_owned()),
+            topic: self.maybe(|draw| names(draw).remove(0)),
+            groups: self.chance(1, 3).then(|| names(self)),
+            transactional_ids: self.chance(1, 3).then(|| names(self)),
+        }
     }
 
     /// A rule whose patterns may be none.
@@ -369,12 +392,19 @@ fn document(name: &str, mut specs: Vec<Spec>) -> Document {
                 let Ports::OneOf(ports) = &mut rule.ports else { continue };
                 for (p, port) in ports.iter_mut().enumerate() {
                     port.origin = origin(format!("{path}.toPorts[{p}]"));
-                    let Some(L7::Http(rules)) = &mut port.l7 else { continue };
-                    for (h, rule) in rules.http.iter_mut().enumerate() {
-                        rule.origin = origin(format!("{path}.toPorts[{p}].rules.http[{h}]"));
-                    }
-                    for (g, rule) in rules.grpc.iter_mut().enumerate() {
-                        rule.origin = origin(format!("{path}.toPorts[{p}].rules.grpc[{g}]"));
+                    let place = |kind, at| origin(format!("{path}.toPorts[{p}].rules.{kind}[{at}]"));
+                    match &mut port.l7 {
+                        Some(L7::Http(rules)) => {
+                            let http = rules.http.iter_mut().enumerate();
+                            http.for_each(|(at, rule)| rule.origin = place("http", at));
+                            let grpc = rules.grpc.iter_mut().enumerate();
+                            grpc.for_each(|(at, rule)| rule.origin = place("grpc", at));
+                        }
+                        Some(L7::Kafka(rules)) => {
+                            let kafka = rules.iter_mut().enumerate();
+                            kafka.for_each(|(at, rule)| rule.origin = place("kafka", at));
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -21,6 +21,7 @@ pub mod events;
 pub mod http1;
 pub mod http1_response;
 pub mod http_rules;
+pub mod kafka;
 pub mod link_policy;
 pub mod link_records;
 pub mod packet;
@@ -50,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     ("http1", http1::run),
     ("http1_response", http1_response::run),
     ("http_rules", http_rules::run),
+    ("kafka", kafka::run),
     ("link_policy", link_policy::run),
     ("link_records", link_records::run),
     ("packet", packet::run),
