@@ -29,37 +29,21 @@ fn installed() -> PathBuf {
 }
 
 fn start_broker(lab: &Lab, broker: &Workload) {
-    let users = "org.apache.kafka.common.security.plain.PlainLoginModule required user_app=\"app\" user_boss=\"boss\";";
-    let at = |name: &str, port: u16| format!("{name}://{}:{port}", broker.v4);
-    let clients = [at("ADMIN", ADMIN), at("JUDGED", JUDGED), at("PLAIN", PLAIN)].join(",");
+    let at = |port: u16| format!("{}:{port}", broker.v4);
     let config = lab.dir().join("server.properties");
-    let text = format!(
-        "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{CONTROLLER}
-listeners={clients},CONTROLLER://127.0.0.1:{CONTROLLER}
-advertised.listeners={clients}
-listener.security.protocol.map=ADMIN:PLAINTEXT,CONTROLLER:PLAINTEXT,JUDGED:SASL_PLAINTEXT,PLAIN:SASL_PLAINTEXT
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=ADMIN
-sasl.enabled.mechanisms=PLAIN
-listener.name.judged.plain.sasl.jaas.config={users}
-listener.name.plain.plain.sasl.jaas.config={users}
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:boss
-log.dirs={}
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-offsets.topic.num.partitions=2
-transaction.state.log.num.partitions=2
-share.coordinator.state.topic.num.partitions=2
-group.initial.rebalance.delay.ms=0
-",
-        lab.dir().join("kafka-data").display(),
-    );
+    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/kafka/server.properties");
+    let text = [
+        ("@admin@", at(ADMIN)),
+        ("@direct@", at(PLAIN)),
+        ("@via@", at(JUDGED)),
+        ("@advertised@", at(JUDGED)),
+        ("@controller@", CONTROLLER.to_string()),
+        ("@data@", lab.dir().join("kafka-data").display().to_string()),
+    ]
+    .iter()
+    .fold(std::fs::read_to_string(template).expect("a template"), |text, (place, what)| {
+        text.replace(place, what)
+    });
     std::fs::write(&config, text).expect("a file");
     // Java asks for the name of every address; without a resolver it would wait for one.
     let hosts = lab.dir().join("hosts");
@@ -200,6 +184,20 @@ fn clients_see_what_a_brokers_own_acls_would_show_them() {
         let told = reading.join().expect("kcat");
         assert!(told.stderr.contains("Topic authorization failed"), "{told:?}");
     });
+
+    lab.apply(&policy(&rules_like_the_acls()));
+    let about = ["policy", "explain", "--from", "app", "--to", "broker", "--port", "9092/TCP", "--kafka"];
+    for (asked, verdict, rule) in [
+        (&["produce", "--topic", "open-x"][..], "allow", "rules.kafka[0]"),
+        (&["produce", "--topic", "ro-x"], "deny", "(no Kafka rule matches)"),
+        (&["consume", "--topic", "ro-x", "--group", "good-x"], "allow", "rules.kafka[3]"),
+        (&["deletetopics", "--topic", "shut-x"], "deny", "(no Kafka rule matches)"),
+    ] {
+        let said = lab.json(&[&about[..], asked].concat());
+        assert!(said["verdict"] == verdict && said["rule"].to_string().contains(rule), "{asked:?}: {said}");
+    }
+    let wrong = lab.tektin(&[&about[..], &["fetch"]].concat());
+    assert!(wrong.stderr.contains("kafka: each name in it is judged by itself"), "{wrong:?}");
 
     // Another workload has no rule at all.
     foe.ns.expect_silence(broker.at(JUDGED)[0]);

@@ -108,38 +108,16 @@ fn free_ports() -> Ports {
 }
 
 fn configuration(folder: &Path, ports: &Ports) -> String {
-    let Ports { admin, controller, direct, via, relay } = ports;
-    let users = "org.apache.kafka.common.security.plain.PlainLoginModule required user_app=\"app\" user_boss=\"boss\";";
-    let at = |name: &str, port: &u16| format!("{name}://127.0.0.1:{port}");
-    let listeners = [at("ADMIN", admin), at("CONTROLLER", controller), at("DIRECT", direct), at("VIA", via)];
-    let advertised = [at("ADMIN", admin), at("DIRECT", direct), at("VIA", relay)];
-    format!(
-        "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners={}
-advertised.listeners={}
-listener.security.protocol.map=ADMIN:PLAINTEXT,CONTROLLER:PLAINTEXT,DIRECT:SASL_PLAINTEXT,VIA:SASL_PLAINTEXT
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=ADMIN
-sasl.enabled.mechanisms=PLAIN
-listener.name.direct.plain.sasl.jaas.config={users}
-listener.name.via.plain.sasl.jaas.config={users}
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:boss
-log.dirs={}
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-offsets.topic.num.partitions=2
-transaction.state.log.num.partitions=2
-share.coordinator.state.topic.num.partitions=2
-group.initial.rebalance.delay.ms=0
-",
-        listeners.join(","),
-        advertised.join(","),
-        folder.join("data").display(),
-    )
+    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/kafka/server.properties");
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    [
+        ("@admin@", at(ports.admin)),
+        ("@direct@", at(ports.direct)),
+        ("@via@", at(ports.via)),
+        ("@advertised@", at(ports.relay)),
+        ("@controller@", ports.controller.to_string()),
+        ("@data@", folder.join("data").display().to_string()),
+    ]
+    .iter()
+    .fold(fs::read_to_string(template).unwrap(), |text, (place, what)| text.replace(place, what))
 }

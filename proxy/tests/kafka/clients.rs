@@ -1,11 +1,13 @@
 //! The client programs, by name of what they do.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
     thread,
+    time::Instant,
 };
 
 use crate::broker::{Broker, installed, java};
@@ -68,8 +70,9 @@ impl Clients {
         assert!(done.status.success(), "{}", text(&done.stderr));
     }
 
-    /// The lines that a script tells.
-    pub(crate) fn outcomes(&self, client: &str, run_name: &str) -> Vec<String> {
+    /// What a script tells.
+    pub(crate) fn outcomes(&self, client: &str, run_name: &str) -> Outcomes {
+        let began = Instant::now();
         let mut command = match client {
             "kafkajs" => {
                 let mut command = bounded("node");
@@ -84,12 +87,29 @@ impl Clients {
         };
         let done = run(command.args([&self.bootstrap, self.user, self.user, run_name]), "");
         assert!(done.status.success(), "{client}: {}{}", text(&done.stdout), text(&done.stderr));
-        text(&done.stdout).lines().map(str::to_owned).collect()
+        let seconds = text(&done.stderr);
+        let seconds = seconds.lines().filter_map(|line| line.split_once(' '));
+        Outcomes {
+            lines: text(&done.stdout).lines().map(str::to_owned).collect(),
+            seconds: seconds.filter_map(|(took, what)| Some((what.to_owned(), took.parse().ok()?))).collect(),
+            whole: began.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// Checksums of what was committed in transactions and of what a reader of that got, and how many.
+    pub(crate) fn transactions(&self, topic: &str, messages: usize) -> [String; 3] {
+        let mut command = bounded(installed().join("venv/bin/python"));
+        command.arg(script("transfer.py")).args([&self.bootstrap, self.user, self.user, topic]);
+        let done = run(command.arg(messages.to_string()), "");
+        assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
+        let told = text(&done.stdout);
+        let mut words = told.split_whitespace().map(str::to_owned);
+        std::array::from_fn(|_| words.next().unwrap())
     }
 
     fn kcat(&self, topic: &str) -> Command {
         let mut command = bounded("kcat");
-        command.args(["-q", "-b", &self.bootstrap, "-t", topic, "-X", "security.protocol=SASL_PLAINTEXT"]);
+        command.args(["-b", &self.bootstrap, "-t", topic, "-X", "security.protocol=SASL_PLAINTEXT"]);
         command.args(["-X", "sasl.mechanism=PLAIN"]);
         command.args(["-X", &format!("sasl.username={}", self.user)]);
         command.args(["-X", &format!("sasl.password={}", self.user)]);
@@ -105,6 +125,12 @@ impl Clients {
         let done = run(self.kcat(topic).args(["-C", "-p", "0", "-c", &messages.to_string()]), "");
         assert!(done.status.success(), "{topic}: {}", text(&done.stderr));
         text(&done.stdout)
+    }
+
+    /// What it said where it may not write, or not read.
+    pub(crate) fn kcat_denied(&self, topic: &str, mode: &str) -> String {
+        let done = run(self.kcat(topic).args([mode, "-p", "0", "-e"]), "denied\n");
+        text(&done.stderr)
     }
 
     /// A consumer that goes on until something ends it.
@@ -157,6 +183,14 @@ impl Clients {
         let done = run(java.args(["--add-config", "share.auto.offset.reset=earliest"]), "");
         assert!(done.status.success(), "{}", text(&done.stderr));
     }
+}
+
+/// What a script told.
+pub(crate) struct Outcomes {
+    pub(crate) lines: Vec<String>,
+    /// How long each took.
+    pub(crate) seconds: HashMap<String, f64>,
+    pub(crate) whole: f64,
 }
 
 pub(crate) struct Following {

@@ -18,9 +18,13 @@ use std::{
 };
 
 use l7_parsers::kafka::{Outcome, Rule, RuleSet};
-use tektin_proxy::kafka::carry;
+use tektin_proxy::kafka::{End, carry};
 
-use crate::{broker::Broker, clients::Clients, relay::Shared};
+use crate::{
+    broker::Broker,
+    clients::{Clients, Outcomes},
+    relay::Shared,
+};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const MESSAGES: usize = 100_000;
@@ -37,6 +41,7 @@ fn clients_see_what_a_brokers_own_acls_would_show_them() {
 
     outcomes_are_equal(&direct, &through);
     every_codec_arrives_octet_for_octet(&through);
+    transactions_arrive_as_they_were_committed(&through);
     console_clients_work_and_are_told(&through);
     a_change_of_rules_applies_to_the_next_request(&through, &shared);
     records_tell_all(&shared);
@@ -62,19 +67,23 @@ fn outcomes_are_equal(direct: &Clients, through: &Clients) {
     });
     let [python, python_through, js, js_through] = &runs[..] else { panic!("four runs") };
     for (client, direct, through, least) in
-        [("confluent-kafka", python, python_through, 46), ("kafkajs", js, js_through, 25)]
+        [("confluent-kafka", python, python_through, 49), ("kafkajs", js, js_through, 25)]
     {
-        println!("\n{client:34} {:60} rules, through the engine", "ACLs, directly");
-        for (direct, through) in direct.iter().zip(through) {
-            let (what, outcome) = direct.split_once(": ").unwrap_or(("", direct));
-            let (_, other) = through.split_once(": ").unwrap_or(("", through));
-            println!("{what:34} {outcome:60} {}", if outcome == other { "the same" } else { other });
+        println!("\n{client:34} {:60} seconds  rules, through the engine", "ACLs, directly");
+        for (line, other) in direct.lines.iter().zip(&through.lines) {
+            let (what, outcome) = line.split_once(": ").unwrap_or(("", line));
+            let (_, other) = other.split_once(": ").unwrap_or(("", other));
+            let same = if outcome == other { "the same" } else { other };
+            let seconds = |of: &Outcomes| of.seconds.get(what).copied().unwrap_or(f64::NAN);
+            println!("{what:34} {outcome:60} {:7.2}  {same} {:.2}", seconds(direct), seconds(through));
         }
-        assert_eq!(direct, through, "{client}");
-        assert!(direct.len() >= least, "{client} told only {direct:#?}");
+        let times = through.whole / direct.whole;
+        println!("the whole: {:.1} s and {:.1} s, {times:.2} times as long", direct.whole, through.whole);
+        assert_eq!(direct.lines, through.lines, "{client}");
+        assert!(direct.lines.len() >= least, "{client} told only {:#?}", direct.lines);
     }
     // The script itself works: some things are allowed, some are not.
-    let told = python.join("\n");
+    let told = python.lines.join("\n");
     for word in
         ["TOPIC_AUTHORIZATION", "GROUP_AUTHORIZATION", "TRANSACTIONAL_ID_AUTHORIZATION", "committed", "ok"]
     {
@@ -90,6 +99,14 @@ fn every_codec_arrives_octet_for_octet(through: &Clients) {
         let got = through.kcat_consume(&topic, MESSAGES);
         assert!(got == lines, "{codec}: {} octets came of {}", got.len(), lines.len());
     }
+    let said = through.kcat_denied("ro-java", "-P") + &through.kcat_denied("wo-java", "-C");
+    assert_eq!(said.matches("Topic authorization failed").count(), 2, "{said}");
+}
+
+/// Transactions, some of them aborted, and a reader of what was committed.
+fn transactions_arrive_as_they_were_committed(through: &Clients) {
+    let [committed, came, count] = through.transactions("open-transfer", MESSAGES);
+    assert_eq!((&committed, count), (&came, MESSAGES.to_string()));
 }
 
 fn console_clients_work_and_are_told(through: &Clients) {
@@ -104,14 +121,24 @@ fn console_clients_work_and_are_told(through: &Clients) {
     let sorted = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     assert_eq!(sorted(&got), sorted(&lines), "{said}");
 
-    let said = through.console_producer("ro-java", "denied\n");
-    assert!(said.contains("TopicAuthorizationException"), "{said}");
-    let (got, said) = through.console_consumer("ConsoleConsumer", "shut-java", "good-java", 1);
-    assert_eq!(got, "");
-    assert!(said.contains("TopicAuthorizationException"), "{said}");
-    let (got, said) = through.console_consumer("ConsoleConsumer", "open-java", "bad-java", 1);
-    assert_eq!(got, "");
-    assert!(said.contains("GroupAuthorizationException"), "{said}");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let said = through.console_producer("ro-java", "denied\n");
+            assert!(said.contains("TopicAuthorizationException"), "{said}");
+        });
+        for (tool, topic, group, told) in [
+            ("ConsoleConsumer", "shut-java", "good-java", "TopicAuthorizationException"),
+            ("ConsoleConsumer", "open-java", "bad-java", "GroupAuthorizationException"),
+            ("ConsoleShareConsumer", "shut-java", "good-share", "TopicAuthorizationException"),
+            ("ConsoleShareConsumer", "open-java", "bad-share", "GroupAuthorizationException"),
+        ] {
+            scope.spawn(move || {
+                let (got, said) = through.console_consumer(tool, topic, group, 1);
+                assert_eq!(got, "", "{tool}");
+                assert!(said.contains(told), "{tool} of {topic} by {group}: {said}");
+            });
+        }
+    });
 }
 
 /// A consumer that is reading when its topic is taken away learns it with the fetch that follows.
@@ -131,6 +158,9 @@ fn reads_open(rule: &Rule) -> bool {
 }
 
 fn records_tell_all(shared: &Shared) {
+    // Nobody was put out: clients leave by themselves, whatever they are denied.
+    let ends = shared.ends.lock().unwrap();
+    assert!(ends.len() > 10 && ends.iter().all(|end| *end == End::Client), "{ends:?}");
     let records = shared.records.lock().unwrap();
     let seen: BTreeSet<_> = records.iter().map(|record| record.api_name).collect();
     println!("{} requests of {} kinds: {seen:?}", records.len(), seen.len());

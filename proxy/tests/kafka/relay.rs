@@ -9,7 +9,7 @@ use std::{
 };
 
 use l7_parsers::kafka::{Engine, Limits, Record, RuleSet};
-use tektin_proxy::kafka::Surroundings;
+use tektin_proxy::kafka::{End, Surroundings};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::carry;
@@ -19,6 +19,7 @@ use crate::carry;
 pub(crate) struct Shared {
     pub(crate) rules: Mutex<Arc<RuleSet>>,
     pub(crate) records: Mutex<Vec<Record>>,
+    pub(crate) ends: Mutex<Vec<End>>,
 }
 
 impl Surroundings for Shared {
@@ -49,8 +50,8 @@ pub(crate) fn start(port: u16, broker: SocketAddr, shared: Arc<Shared>) {
                     client.set_nodelay(true).unwrap();
                     upstream.set_nodelay(true).unwrap();
                     let mut engine = Engine::new(Limits::default());
-                    // A client that goes away without a word is none of the test's business.
-                    let _ = carry(&mut engine, client, upstream, &*shared).await;
+                    let end = carry(&mut engine, client, upstream, &*shared).await;
+                    shared.ends.lock().unwrap().push(end);
                 });
             }
         });

@@ -14,11 +14,13 @@ const word = (error) => error.type || (error.cause && error.cause.type) || error
 const bounded = (action) =>
   Promise.race([action(), new Promise((_, no) => setTimeout(() => no(new Error('too long')), 60000).unref())])
 const attempt = async (what, action) => {
+  const began = performance.now()
   try {
     tell(what, JSON.stringify((await bounded(action)) ?? 'ok'))
   } catch (error) {
     tell(what, word(error))
   }
+  console.error(`${((performance.now() - began) / 1000).toFixed(2)} ${what}`)
 }
 
 const send = async (topics, options = {}) => {
