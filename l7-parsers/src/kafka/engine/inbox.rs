@@ -26,13 +26,15 @@ impl Inbox {
         Some(usize::try_from(i32::from_be_bytes(*octets)))
     }
 
-    /// The first `frame` octets, once they are here. Until then room is made for as many again as there
-    /// are, so that a length that is only claimed costs nothing.
+    /// The first `frame` octets, once they are here. Until it is admitted room is made for as many again as
+    /// there are, so that a length that is only claimed costs nothing.
     pub(super) fn take(&mut self, frame: usize) -> Option<Bytes> {
         const LEAST: usize = 16 << 10;
         if self.octets.len() < frame {
             self.frame = frame;
-            self.octets.reserve((frame - self.octets.len()).min(self.octets.len().max(LEAST)));
+            if self.admission == Admission::Awaited {
+                self.octets.reserve((frame - self.octets.len()).min(self.octets.len().max(LEAST)));
+            }
             return None;
         }
         (self.frame, self.admission) = (0, Admission::Awaited);
@@ -43,10 +45,12 @@ impl Inbox {
         self.admission
     }
 
-    /// The frame in front, if there is one, may be read to its end.
+    /// The frame in front, if there is one, may be read to its end: there is room for all of it at once,
+    /// so that no octet is moved again.
     pub(super) fn admit(&mut self) {
-        if self.frame > 0 {
+        if self.frame > 0 && self.admission == Admission::Awaited {
             self.admission = Admission::Given;
+            self.octets.reserve(self.frame.saturating_sub(self.octets.len()));
         }
     }
 
