@@ -26,12 +26,18 @@ bench:           ## against nothing, Envoy, HAProxy, nginx (root; ROUNDS=5 SECON
 	$(CARGO) build --release
 	python3 loadtests/bench.py --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick)
 	$(MAKE) bench-scale
+	$(MAKE) bench-kafka
 
 bench-scale:     ## 10,000 rules, 50,000 identities; policy file to enforcement (root; or QUICK=1)
 	./bootstrap.sh bench
 	$(CARGO) build --release -p tektin
 	$(CARGO) build --release -p policy-engine --example scale
 	python3 loadtests/scale.py $(if $(QUICK),--quick)
+
+bench-kafka:     ## MB a second through a Kafka rule, against nothing (root; or QUICK=1)
+	./bootstrap.sh bench
+	$(CARGO) build --release -p tektin
+	python3 loadtests/kafka.py --rounds $(ROUNDS) $(if $(QUICK),--quick)
 
 fuzz:            ## every parser against hostile bytes (SECONDS=60 a target, TARGET=one, SANITIZER=address, MINIMISE=1)
 	./bootstrap.sh fuzz

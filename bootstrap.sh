@@ -110,7 +110,7 @@ POM
 }
 
 # Its clients, for tests.
-install_kafka_clients() {
+install_confluent_kafka() {
   local folder
   folder=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/kafka
   if ! compgen -G "$folder/venv/lib/python3*/site-packages/confluent_kafka-$CONFLUENT_KAFKA.dist-info" >/dev/null; then
@@ -118,6 +118,11 @@ install_kafka_clients() {
     python3 -m venv "$folder/venv"
     "$folder/venv/bin/pip" install -q "confluent-kafka==$CONFLUENT_KAFKA"
   fi
+}
+
+install_kafkajs() {
+  local folder
+  folder=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/target}")/kafka
   if ! grep -qsF "\"version\": \"$KAFKAJS\"" "$folder/node_modules/kafkajs/package.json"; then
     say "installing kafkajs $KAFKAJS into $folder"
     npm install --silent --no-audit --no-fund --prefix "$folder" "kafkajs@$KAFKAJS"
@@ -201,7 +206,7 @@ case $what in
     python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv) ;;
   fuzz) want c++:g++ python3:python3 ;;
   bench)
-    want "${RUN_TOOLS[@]}" "${BENCH_TOOLS[@]}"
+    want "${RUN_TOOLS[@]}" "${BENCH_TOOLS[@]}" "${KAFKA_TOOLS[@]}"
     python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv) ;;
   *) fail "usage: $0 build|demo|test|lint|fuzz|bench" ;;
 esac
@@ -211,9 +216,10 @@ install_rust_parts
 [ "$what" != test ] || install_h2spec
 [ "$what" != test ] || install_grpc_tools
 [ "$what" != test ] || install_connect
-[ "$what" != test ] || install_kafka_clients
+[[ "$what" != @(test|bench) ]] || install_confluent_kafka
+[ "$what" != test ] || install_kafkajs
 [[ "$what" != @(demo|test) ]] || install_grpcio
-[[ "$what" != @(demo|test) ]] || install_broker
+[[ "$what" != @(demo|test|bench) ]] || install_broker
 [ "$what" != fuzz ] || install_cargo_fuzz
 [ "$what" != bench ] || install_envoy
 [ "$what" != bench ] || install_grpc_peer

@@ -4,6 +4,7 @@ RESULTS.md, between two marks, so that either part can be measured alone."""
 from pathlib import Path
 
 from goals import Goal, judged
+from report import kafka
 from report.markdown import table
 from report.sections import goal_table
 from samples import Spread
@@ -106,10 +107,10 @@ def own_part(text: str) -> str:
 
 
 def keep_scale(results: Path, text: str) -> None:
-    """Writes the report of the peers, leaving this section as it is."""
+    """Writes the report of the peers, leaving this section and Kafka's as they are."""
     before = results.read_text() if results.exists() else ""
     results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text("\n".join(part for part in (text, own_part(before)) if part))
+    results.write_text("\n".join(part for part in (text, own_part(before), kafka.own_part(before)) if part))
 
 
 def replace(results: Path, part: str) -> None:

@@ -19,10 +19,12 @@ thread_local! {
 /// The stream's own.
 pub(super) async fn receive(from: &mut (impl AsyncRead + Unpin), to: &mut BytesMut) -> io::Result<usize> {
     poll_fn(|cx| {
-        if to.is_empty() {
+        // What is held already is moved only where there is no room left at all: a frame that is held
+        // whole has its own.
+        if to.is_empty() && to.capacity() < ROOM / 2 {
             *to = SPARE.take();
-        }
-        if to.capacity() - to.len() < ROOM / 8 {
+            to.reserve(ROOM);
+        } else if to.capacity() == to.len() {
             to.reserve(ROOM);
         }
         let read = pin!(from.read_buf(to)).poll(cx);
