@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     installed, script,
-    stage::{PORT, Stage, python, start_go, start_python},
+    stage::{PORT, Stage, python, start_go, start_python, start_python_with},
     tonic_client::{Client, Mode},
     tonic_server,
 };
@@ -78,6 +78,21 @@ fn cases_with_grpcio_as_the_server() {
 fn cases_with_tonic_as_the_server() {
     // It has no trailers but the status.
     compare(BY_NAME, |_, server| tonic_server::start(&server.ns, PORT), &["custom_metadata"]);
+}
+
+/// A client that retries nothing now and then loses a call with the server directly: the two may cross.
+const CROSSED: usize = 3;
+
+#[test]
+fn calls_survive_a_server_that_takes_its_leave_of_old_connections() {
+    let stage = Stage::new(BY_NAME, |lab, server| start_python_with(lab, server, &["200"]));
+    for from in ["direct", "allowed"] {
+        let told = grpcio(&stage, from, "allowed", &["many_calls"]);
+        println!("{from} {told:?}");
+        let fine =
+            told[0].strip_prefix("many_calls: OK ").and_then(|rest| rest.split(' ').next()?.parse().ok());
+        assert!(fine.is_some_and(|fine: usize| fine + CROSSED >= 2000), "{from}: {told:?}");
+    }
 }
 
 /// All clients, with everything that they have but these cases.

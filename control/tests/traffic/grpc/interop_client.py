@@ -7,6 +7,7 @@ interop_client.py denied ADDRESS CASE...    a policy denies their calls: streams
 """
 
 import collections
+import concurrent.futures
 import pathlib
 import sys
 import threading
@@ -232,6 +233,13 @@ class Cases:
     def server_compressed_streaming(self):
         request = wanted(RESPONSES, compressed=pb.BoolValue(value=True))
         return streamed(self.test.StreamingOutputCall, request)
+
+    def many_calls(self):
+        """2,000 of them, from eight threads."""
+        call = lambda _: unary(self.test.EmptyCall, pb.Empty()).split()[0]
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            counts = collections.Counter(threads.map(call, range(2000)))
+        return " ".join(f"{code} {count}" for code, count in sorted(counts.items()))
 
 
 # One connection for all, as long as it lives: no retries.

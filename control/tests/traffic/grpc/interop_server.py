@@ -1,4 +1,6 @@
-"""The interoperability service on grpcio, with health and reflection beside it: interop_server.py PORT
+"""The interoperability service on grpcio, with health and reflection beside it.
+
+interop_server.py PORT [AGE]    AGE: how old a connection grows before the server takes its leave, in ms
 
 Beyond what the service is known for: `x-mirror` in a unary call's metadata brings back, in the
 trailers, all metadata that the server saw; the last message of a stream whose request has a status is
@@ -78,7 +80,8 @@ class Test(services.TestServiceServicer):
 
 
 async def main():
-    server = grpc.aio.server()
+    ages = [("grpc.max_connection_age_ms", int(age)) for age in sys.argv[2:]]
+    server = grpc.aio.server(options=ages)
     services.add_TestServiceServicer_to_server(Test(), server)
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)

@@ -75,8 +75,13 @@ pub fn start_go(lab: &Lab, server: &Workload) {
 }
 
 pub fn start_python(lab: &Lab, server: &Workload) {
+    start_python_with(lab, server, &[]);
+}
+
+/// With further arguments.
+pub fn start_python_with(lab: &Lab, server: &Workload, args: &[&str]) {
     let mut command = python(server);
-    command.arg(script("interop_server.py")).arg(PORT.to_string());
+    command.arg(script("interop_server.py")).arg(PORT.to_string()).args(args);
     lab.background(command);
 }
 
