@@ -18,6 +18,7 @@ pub mod draw;
 pub mod enforced;
 pub mod engines;
 pub mod events;
+pub mod grpc;
 pub mod http1;
 pub mod http1_response;
 pub mod http_rules;
@@ -48,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     ("enforced", enforced::run),
     ("engines", engines::run),
     ("events", events::run),
+    ("grpc", grpc::run),
     ("http1", http1::run),
     ("http1_response", http1_response::run),
     ("http_rules", http_rules::run),

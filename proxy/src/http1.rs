@@ -1,6 +1,7 @@
 //! HTTP/1 with the client: request after request, each judged on its own. The octets of a request are
 //! read once, strictly (`l7_parsers::http1`); what is judged is what is written to the server.
 
+mod call;
 mod client;
 mod clock;
 mod exchange;

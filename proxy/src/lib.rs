@@ -7,6 +7,7 @@ pub mod capture;
 pub mod connection;
 pub mod counters;
 pub mod detect;
+mod grpc;
 mod http1;
 mod http2;
 pub mod kafka;

@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use l7_parsers::kafka;
@@ -17,6 +17,7 @@ pub use queue::{BATCH, Batch, RecordSink, RecordSource, buffer};
 
 use crate::{
     capture::Flow,
+    grpc::Counted,
     link_proto::{Grpc, Http, Kafka, Outcome, Record},
     policy::{EndDecision, Judgement},
     worker::Worker,
@@ -32,6 +33,10 @@ pub(crate) struct Recording {
     /// Verdict for the totals; `None`: nothing was judged.
     tally: Option<Tally>,
     flow: Flow,
+    /// Of a gRPC call.
+    counted: Option<Rc<Counted>>,
+    /// Its answer has begun to go to the client.
+    begun: bool,
     written: bool,
 }
 
@@ -62,6 +67,8 @@ impl Recording {
             head_read: Instant::now(),
             tally: None,
             flow: *flow,
+            counted: None,
+            begun: false,
             written: false,
         };
         // Until a request is judged: what the kernel decided when it steered the connection.
@@ -88,13 +95,9 @@ impl Recording {
         });
     }
 
-    /// How a gRPC call ended, with its messages each way.
-    pub(crate) fn call_ended(&mut self, status: Option<u32>, asked: u64, answered: u64, after: Duration) {
-        if let Some(grpc) = &mut self.record.grpc {
-            grpc.status = status;
-            (grpc.messages_from_client, grpc.messages_from_server) = (asked, answered);
-            grpc.duration_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        }
+    /// Its record is written when the call ends, and says what it carried until then.
+    pub(crate) fn counts(&mut self, call: Rc<Counted>) {
+        self.counted = Some(call);
     }
 
     /// Where no request could be made of what came: only its protocol is known.
@@ -194,14 +197,34 @@ impl Recording {
         }
     }
 
-    pub(crate) fn is_written(&self) -> bool {
-        self.written
+    /// The `grpc-status` of an answer of the proxy's own.
+    pub(crate) fn grpc_status(&mut self, value: &http::HeaderValue) {
+        if let Some(counted) = &self.counted {
+            counted.says(value.as_bytes());
+        } else if let Some(grpc) = &mut self.record.grpc {
+            grpc.status = value.to_str().ok().and_then(|text| text.parse().ok());
+        }
+    }
+
+    /// The answer begins: with that the record is complete, but for a call's.
+    pub(crate) fn begins(&mut self) {
+        self.begun = true;
+        if self.counted.is_none() {
+            self.write();
+        }
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Writes it now. Nothing that comes later is in it.
     pub(crate) fn write(&mut self) {
         if std::mem::replace(&mut self.written, true) {
             return;
+        }
+        if let (Some(grpc), Some(counted)) = (&mut self.record.grpc, &self.counted) {
+            counted.fill(grpc);
         }
         let unanswered = self.record.http.as_ref().is_some_and(|http| http.status == 0);
         if unanswered && self.tally == Some(Tally::Allowed) && self.record.reason.is_empty() {

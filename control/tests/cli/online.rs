@@ -215,4 +215,16 @@ fn explain_asks_and_shows_why() {
     let http = json!({"method": "PUT", "path": "/", "host": "", "headers": {}});
     let body = json!({"from": "client", "to": "web", "port": "80/TCP", "http": http});
     assert_eq!(agent.asked()[0].body, body);
+    let ends = ["policy", "explain", "--from", "client", "--to", "web", "--port", "80/TCP"];
+    ask(&agent.socket(), &[&ends[..], &["--grpc", "shop.Orders/Get"]].concat()).expect(0);
+    let headers = json!({"content-type": "application/grpc"});
+    let call = json!({"method": "POST", "path": "/shop.Orders/Get", "host": "", "headers": headers});
+    assert_eq!(agent.asked()[1].body["http"], call);
+    for (call, reason) in
+        [("shop.Orders", "no call"), ("shop.*/Get", "several calls"), ("a b/Get", "no service")]
+    {
+        let refused = ask(&agent.socket(), &[&ends[..], &["--grpc", call]].concat()).expect(1);
+        assert!(refused.stderr.contains(reason), "{call}: {}", refused.stderr);
+    }
+    assert_eq!(agent.asked().len(), 2);
 }

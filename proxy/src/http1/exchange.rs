@@ -3,7 +3,14 @@
 mod answering;
 mod asking;
 
-use std::{cell::Cell, future::poll_fn, io, pin::pin, task::Poll};
+use std::{
+    cell::Cell,
+    future::{pending, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
 
 use http::StatusCode;
 use l7_parsers::http1::{Framing, Head, Version};
@@ -14,14 +21,18 @@ use self::{
 };
 use super::{
     After, Ended, Session,
-    client::Client,
+    call::{CHANGED, Call},
+    client::{Client, poll_write_all},
+    clock::Limit,
     refused::Refused,
     relay::{Encoding, Reading, Relay},
     request::{Outbound, Request},
 };
 use crate::{
+    grpc::Side,
+    policy::Judgement,
     record::Recording,
-    response::{self, Answer, Tongue},
+    response::{self, Answer, GRPC_STATUS, GrpcStatus, Tongue},
     tunnel::Tunnel,
     upstream::{Http1Upstream, Kept, UpstreamError},
     verdict::{Judged, Permit, Verdict, judge},
@@ -58,11 +69,14 @@ pub(super) async fn serve(
     let mut recording = Recording::start(&session.worker, &session.flow);
     let judged = judged(&client.held[..octets], head, session, &mut recording);
     client.consume(octets);
-    let permit = match judged {
-        Ok(permit) => permit,
+    let (permit, call) = match judged {
+        Ok(judged) => judged,
         Err(own) => return answer(client, own, session, recording).await,
     };
-    match forward(client, kept, session, permit, &mut recording).await {
+    if let Some(call) = &call {
+        recording.counts(Rc::clone(&call.counted));
+    }
+    match forward(client, kept, session, permit, call.as_ref(), &mut recording).await {
         Ok(after) => after,
         Err(own) => answer(client, own, session, recording).await,
     }
@@ -73,7 +87,7 @@ fn judged(
     head: Head,
     session: &Session,
     recording: &mut Recording,
-) -> Result<Permit<Outbound>, Own> {
+) -> Result<(Permit<Outbound>, Option<Call>), Own> {
     let protocol = protocol(head.version);
     let request = match Request::read(octets, head) {
         Ok(request) => request,
@@ -85,10 +99,11 @@ fn judged(
         }
     };
     recording.request(protocol, &request.facts());
+    let call = request.call();
     match session.worker.with_policy(|policy| judge(request, policy, &session.flow)) {
         Verdict::Allowed(permit, judgement) => {
             recording.judged(&judgement);
-            Ok(permit.encode())
+            Ok((permit.encode(), call))
         }
         Verdict::Denied(request, judgement) => {
             recording.judged(&judgement);
@@ -108,6 +123,9 @@ pub(super) fn protocol(version: Version) -> &'static str {
 
 async fn answer(client: &mut Client, own: Own, session: &Session, mut recording: Recording) -> After {
     recording.status(own.answer.status);
+    if let Some((_, value)) = own.answer.fields.iter().find(|(name, _)| *name == GRPC_STATUS) {
+        recording.grpc_status(value);
+    }
     drop(recording);
     if let Err(error) = client.answer(&own.answer, own.closes, own.is_head, session).await {
         return After::End(not_taken(&error, session));
@@ -137,6 +155,7 @@ async fn forward(
     kept: &Kept,
     session: &Session,
     permit: Permit<Outbound>,
+    call: Option<&Call>,
     recording: &mut Recording,
 ) -> Result<After, Own> {
     let worker = &session.worker;
@@ -160,7 +179,13 @@ async fn forward(
         Framing::Length(_) => Encoding::Plain,
         Framing::Chunked => Encoding::Chunked { trailers: Vec::new() },
     };
-    let mut up = Relay::new(Reading::Request(scanner), encoding, head, &progress.moved);
+    let mut up = Relay::new(
+        Reading::Request(scanner),
+        encoding,
+        head,
+        call.map(|call| (call, Side::Request)),
+        &progress.moved,
+    );
     if !manner.expects_continue
         && let Err(refusal) = up.digest_held(held)
     {
@@ -200,14 +225,24 @@ async fn forward(
             clock: &mut upstream.clock,
             manner: &manner,
             asked: asked.as_ref(),
+            call,
             progress: &progress,
             session,
         };
         let mut asking = pin!(asking.run(&mut up, worker));
         let mut answering = pin!(answering.run(recording));
+        let mut denied = pin!(async {
+            match call {
+                Some(call) => call.denied(&session.flow, worker).await,
+                None => pending().await,
+            }
+        });
         poll_fn(|cx| match answering.as_mut().poll(cx) {
             Poll::Ready(answered) => Poll::Ready(Outcome::Answered(answered)),
-            Poll::Pending => asking.as_mut().poll(cx).map(Outcome::Broken),
+            Poll::Pending => match asking.as_mut().poll(cx) {
+                Poll::Ready(broken) => Poll::Ready(Outcome::Broken(broken)),
+                Poll::Pending => denied.as_mut().poll(cx).map(Outcome::Denied),
+            },
         })
         .await
     };
@@ -227,6 +262,23 @@ async fn forward(
             session.ended_by(NOT_READ);
             Ok(After::End(Ended::Reset))
         }
+        Outcome::Denied(judgement) => {
+            // The server's connection ends, too.
+            drop(upstream);
+            recording.judged(&judgement);
+            recording.because(CHANGED);
+            match call {
+                Some(call) if !call.is_unanswered() => Ok(end_denied(client, call, session).await),
+                _ => {
+                    let answer = response::denied_now(manner.tongue.clone());
+                    Err(Own { answer, closes: true, is_head: manner.is_head })
+                }
+            }
+        }
+        Outcome::Answered(Err(Failed::Silent)) if call.is_some() => {
+            recording.upstream_failed("the server sends nothing any more");
+            Ok(After::End(Ended::Cut))
+        }
         Outcome::Answered(Err(Failed::Silent)) => {
             // The request's own record was written with the response head.
             let mut recording = Recording::start(worker, &session.flow);
@@ -234,17 +286,35 @@ async fn forward(
             recording.upstream_failed("the server sends nothing any more");
             Ok(After::End(Ended::Cut))
         }
-        Outcome::Broken(Broken::Refused(why)) if recording.is_written() => {
+        Outcome::Broken(Broken::Refused(why)) if recording.has_begun() => {
             session.ended_by(&why.to_string());
             Ok(After::End(Ended::Cut))
         }
-        Outcome::Answered(Err(Failed::Cut)) | Outcome::Broken(Broken::Lost) => Ok(After::End(Ended::Cut)),
+        Outcome::Broken(Broken::Lost) => {
+            if let Some(call) = call {
+                call.counted.ends_with(GrpcStatus::Cancelled);
+                recording.because("cancelled by the client");
+            }
+            Ok(After::End(Ended::Cut))
+        }
+        Outcome::Answered(Err(Failed::Cut)) => Ok(After::End(Ended::Cut)),
         Outcome::Answered(Err(Failed::Upstream(error))) => failed(recording, error),
         Outcome::Broken(Broken::Refused(why)) => refused(recording, why),
     }
 }
 
+/// Ends the answer that is on its way to the client, or the connection where that has no place.
+async fn end_denied(client: &mut Client, call: &Call, session: &Session) -> After {
+    let Some(mut chunks) = call.last_chunks() else { return After::End(Ended::Reset) };
+    let (stream, mut limit) = (&mut client.stream, Limit::of(session.worker.limits.linger_time));
+    match client.clock.within(&mut limit, |cx| poll_write_all(stream, &mut chunks, cx)).await {
+        Ok(Ok(())) => After::End(Ended::Linger),
+        _ => After::End(Ended::Reset),
+    }
+}
+
 enum Outcome {
+    Denied(Judgement),
     Answered(Result<Answered, Failed>),
     Broken(Broken),
 }

@@ -63,11 +63,11 @@ impl<'a> Fields<'a> {
     }
 
     /// A copy that does not depend on the read octets.
-    pub(super) fn into_owned(self) -> Fields<'static> {
-        let own = |(name, value): (Cow<'_, str>, Cow<'_, [u8]>)| {
-            (Cow::Owned(name.into_owned()), Cow::Owned(value.into_owned()))
+    pub(super) fn to_owned(&self) -> Fields<'static> {
+        let own = |(name, value): &(Cow<'_, str>, Cow<'_, [u8]>)| {
+            (Cow::Owned(name.to_string()), Cow::Owned(value.to_vec()))
         };
-        Fields(self.0.into_iter().map(own).collect())
+        Fields(self.0.iter().map(own).collect())
     }
 }
 

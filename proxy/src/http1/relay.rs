@@ -7,10 +7,11 @@ use l7_parsers::http1::{Body, Limits, Part, Refusal, Scanner, Step, trailers};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    call::Call,
     client::{is_complete, poll_write_all},
     clock::{Clock, Limit},
 };
-use crate::worker::Worker;
+use crate::{grpc::Side, worker::Worker};
 
 /// Reads after which the other connections of the thread have their turn.
 const ROUNDS: usize = 8;
@@ -36,6 +37,8 @@ pub(super) struct Relay<'a> {
     /// To be written; the head comes first.
     pub(super) output: Vec<u8>,
     ended: bool,
+    /// Of a gRPC call, and which of its directions this is.
+    call: Option<(&'a Call, Side)>,
     /// Counts the writes of both directions of the exchange.
     moved: &'a Cell<usize>,
 }
@@ -65,9 +68,20 @@ impl<'a> Relay<'a> {
         reading: Reading<'a>,
         encoding: Encoding,
         output: Vec<u8>,
+        call: Option<(&'a Call, Side)>,
         moved: &'a Cell<usize>,
     ) -> Self {
-        Self { reading, encoding, output, ended: false, moved }
+        Self { reading, encoding, output, ended: false, call, moved }
+    }
+
+    /// Notes content that passes.
+    fn note(&self, octets: &[u8]) {
+        if let Some((call, side)) = self.call {
+            call.counted.passes(side, octets);
+            if side == Side::Answer {
+                call.writes();
+            }
+        }
     }
 
     /// Whether nothing is left to read or to write.
@@ -101,6 +115,7 @@ impl<'a> Relay<'a> {
             match self.reading.advance(&input[at..])? {
                 Part::More => break,
                 Part::Content { octets } => {
+                    self.note(&input[at..at + octets]);
                     self.content(&input[at..at + octets]);
                     at += octets;
                 }
@@ -153,7 +168,14 @@ impl<'a> Relay<'a> {
         }
         let output = &mut self.output;
         match clock.within(&mut Limit::of(times.write), |cx| poll_write_all(to, output, cx)).await {
-            Ok(Ok(())) => self.moved.set(self.moved.get() + 1),
+            Ok(Ok(())) => {
+                self.moved.set(self.moved.get() + 1);
+                if let (Some((call, Side::Answer)), Encoding::Chunked { .. }) = (self.call, &self.encoding)
+                    && !self.has_read_all()
+                {
+                    call.has_written_chunks();
+                }
+            }
             Ok(Err(_)) => return Err(RelayError::Write),
             Err(_) => return Err(RelayError::WriteTime),
         }
@@ -226,6 +248,7 @@ impl<'a> Relay<'a> {
                 Part::Content { octets } => octets,
                 Part::More | Part::Framing { .. } | Part::Trailers { .. } => 0,
             };
+            self.note(&fresh[..octets]);
             let written = write(&fresh[..octets]).map_err(|_| RelayError::Write)?;
             self.moved.set(self.moved.get() + 1);
             self.output.extend_from_slice(&fresh[written..octets]);

@@ -10,6 +10,7 @@ use policy_engine::http::{HeaderAction, HttpRequest};
 
 use super::{
     Session,
+    call::Call,
     fields::{ConnectionOptions, Fields, is, other_protocols},
 };
 use crate::{
@@ -166,6 +167,12 @@ impl<'a> Request<'a> {
         &self.manner
     }
 
+    /// To be judged again while it is open; `None`: it is no gRPC call.
+    pub(super) fn call(&self) -> Option<Call> {
+        let facts = self.facts();
+        facts.grpc().map(|content| Call::new(&facts, content, self.fields.to_owned()))
+    }
+
     fn encode(self) -> Outbound {
         let version = match self.manner.sent_as {
             Version::Http11 => " HTTP/1.1\r\n",
@@ -189,7 +196,7 @@ impl<'a> Request<'a> {
             method: self.method.to_owned(),
             path: if offered.is_some() { self.target.clone().into_owned() } else { String::new() },
             host: self.host.to_owned(),
-            fields: self.fields.into_owned(),
+            fields: self.fields.to_owned(),
             offered,
         });
         Outbound { head, manner: self.manner, asked }

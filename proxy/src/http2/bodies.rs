@@ -15,11 +15,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     account::{Account, Towards, Waiting},
-    call::{Call, Side},
+    call::Call,
     stream::Open,
 };
 use crate::{
     body::{BodyError, RequestBody, ResponseBody},
+    grpc::Side,
     options::Limits,
     response::{self, GrpcStatus},
 };
@@ -73,7 +74,7 @@ impl Outgoing {
         };
         match &frame {
             Some(Ok(frame)) => call.passes(Side::Answer, frame),
-            None => call.complete(),
+            None => call.end(),
             Some(Err(error)) => {
                 call.note(|recording| recording.upstream_failed(error));
                 match error.reset() {
@@ -101,7 +102,7 @@ impl Drop for Outgoing {
         let Some(call) = &self.call else { return };
         // The library asks for no more frames once it knows that there are none.
         match self.inner.is_end_stream() {
-            true => call.complete(),
+            true => call.end(),
             false => call.given_up(),
         }
     }

@@ -11,12 +11,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use hyper::body::Frame;
-use l7_parsers::grpc::{Form, Messages};
+use l7_parsers::grpc::Form;
 use policy_engine::grpc::Content;
-use tokio::time::Instant;
 
 use crate::{
     capture::Flow,
+    grpc::{Counted, Side},
     policy::{Judging, Snapshot},
     record::Recording,
     request::Head,
@@ -26,16 +26,12 @@ use crate::{
 
 /// Lives as long as one of its directions; its record is written when its answer ends.
 pub(crate) struct Call {
-    form: Form,
-    began: Instant,
+    counted: Rc<Counted>,
     /// What the client gives it, from its beginning.
     time: Option<Duration>,
     /// As it was judged.
     head: OnceCell<Head>,
     recording: RefCell<Recording>,
-    asked: RefCell<Messages>,
-    answered: RefCell<Messages>,
-    status: Cell<Option<u32>>,
     /// A policy that came into force while it was open does not allow it.
     denied: Cell<bool>,
     ended: Cell<bool>,
@@ -44,30 +40,16 @@ pub(crate) struct Call {
     _open: OpenCall,
 }
 
-/// The places of [`Call::wakers`].
-#[derive(Clone, Copy)]
-pub(super) enum Side {
-    Answer = 0,
-    Request = 1,
-}
-
 impl Call {
-    pub(super) fn new(worker: &Rc<Worker>, recording: Recording, headers: &HeaderMap) -> Rc<Self> {
+    pub(super) fn new(worker: &Rc<Worker>, mut recording: Recording, headers: &HeaderMap) -> Rc<Self> {
         let content_type = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let form = match Content::of(content_type) {
-            Some(Content::Web) => Form::Web,
-            Some(Content::WebText) => Form::WebText,
-            Some(Content::Grpc) | None => Form::Grpc,
-        };
+        let counted = Rc::new(Counted::new(Content::of(content_type).unwrap_or(Content::Grpc)));
+        recording.counts(Rc::clone(&counted));
         Rc::new(Self {
-            form,
-            began: Instant::now(),
+            counted,
             time: headers.get("grpc-timeout").and_then(timeout),
             head: OnceCell::new(),
             recording: RefCell::new(recording),
-            asked: RefCell::new(Messages::new(form)),
-            answered: RefCell::new(Messages::new(form)),
-            status: Cell::new(None),
             denied: Cell::new(false),
             ended: Cell::new(false),
             wakers: Default::default(),
@@ -128,40 +110,32 @@ impl Call {
     }
 
     pub(super) fn passes(&self, side: Side, frame: &Frame<Bytes>) {
-        match (side, frame.data_ref(), frame.trailers_ref()) {
-            (Side::Request, Some(octets), _) => self.asked.borrow_mut().read(octets),
-            (Side::Answer, Some(octets), _) => self.answered.borrow_mut().read(octets),
-            (Side::Answer, _, Some(trailers)) => self.says(trailers),
+        match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(octets), _) => self.counted.passes(side, octets),
+            (None, Some(trailers)) if side == Side::Answer => self.says(trailers),
             _ => {}
         }
     }
 
     /// Notes the status that a header or trailer section has.
     pub(super) fn says(&self, fields: &HeaderMap) {
-        let status = fields.get(response::GRPC_STATUS).and_then(|value| value.to_str().ok()?.parse().ok());
-        self.status.set(status.or(self.status.get()));
+        if let Some(value) = fields.get(response::GRPC_STATUS) {
+            self.counted.says(value.as_bytes());
+        }
     }
 
     pub(super) fn says_reset(&self, reason: h2::Reason) {
-        self.status.set(Some(GrpcStatus::from(reason) as u32));
+        self.counted.ends_with(GrpcStatus::from(reason));
     }
 
     /// What ends an answer that has begun, in the form its client reads. `None`: a web client is in the
     /// middle of a message, where it could not tell an end from more of it.
     pub(super) fn last_frame(&self, status: GrpcStatus, message: &str) -> Option<Frame<Bytes>> {
-        self.status.set(Some(status as u32));
-        if self.form == Form::Grpc {
+        self.counted.ends_with(status);
+        if self.counted.form() == Form::Grpc {
             return Some(Frame::trailers(response::trailers(status, message)));
         }
-        let octets = response::trailers_in_body(status, message);
-        let octets = if self.form == Form::WebText { response::base64(&octets) } else { octets };
-        self.answered.borrow().at_boundary().then(|| Frame::data(Bytes::from(octets)))
-    }
-
-    /// The answer has come to its end.
-    pub(super) fn complete(&self) {
-        self.status.set(self.status.get().or(self.answered.borrow().status()));
-        self.end();
+        self.counted.last_octets(status, message).map(|octets| Frame::data(Bytes::from(octets)))
     }
 
     /// Nobody waits for the answer any more.
@@ -169,7 +143,7 @@ impl Call {
         if self.ended.get() {
             return;
         }
-        let late = self.time.is_some_and(|time| self.began.elapsed() >= time);
+        let late = self.time.is_some_and(|time| self.counted.began().elapsed() >= time);
         let (status, reason) = match late {
             true => (GrpcStatus::DeadlineExceeded, "ended by the client at its deadline"),
             false => (GrpcStatus::Cancelled, "cancelled by the client"),
@@ -180,21 +154,17 @@ impl Call {
     /// Ended by something that is neither in a policy nor in an answer.
     pub(super) fn cut(&self, status: GrpcStatus, reason: &str) {
         if !self.ended.get() && !self.denied.get() {
-            self.status.set(Some(status as u32));
+            self.counted.ends_with(status);
             self.note(|recording| recording.because(reason));
         }
         self.end();
     }
 
-    fn end(&self) {
-        if self.ended.replace(true) {
-            return;
+    /// The answer has come to its end.
+    pub(super) fn end(&self) {
+        if !self.ended.replace(true) {
+            self.note(Recording::write);
         }
-        let (asked, answered) = (self.asked.borrow().whole(), self.answered.borrow().whole());
-        self.note(|recording| {
-            recording.call_ended(self.status.get(), asked, answered, self.began.elapsed());
-            recording.write();
-        });
     }
 }
 

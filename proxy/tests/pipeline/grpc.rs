@@ -5,6 +5,7 @@ mod ends;
 mod flow;
 mod records;
 mod stage;
+mod web;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};

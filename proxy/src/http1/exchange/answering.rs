@@ -7,15 +7,19 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::Progress;
 use crate::{
+    grpc::Side,
     http1::{
         Session,
+        call::Call,
         client::poll_write_all,
         clock::{Clock, Limit},
+        fields::is,
         relay::{Reading, Relay, RelayError, Times},
         request::{Asked, Manner},
         response::{write_head, write_switch},
     },
     record::Recording,
+    response::GRPC_STATUS,
     upstream::UpstreamError,
 };
 
@@ -29,6 +33,7 @@ pub(super) struct Answering<'a> {
     pub(super) clock: &'a mut Clock,
     pub(super) manner: &'a Manner,
     pub(super) asked: Option<&'a Asked>,
+    pub(super) call: Option<&'a Call>,
     pub(super) progress: &'a Progress,
     pub(super) session: &'a Session,
 }
@@ -70,20 +75,33 @@ impl Answering<'_> {
                 .and_then(|asked| write_switch(&held[..octets], head, asked, &mut out))
                 .ok_or(Failed::Upstream(UpstreamError::UnaskedSwitch))?;
             recording.answered(head.status);
-            recording.write();
+            recording.begins();
             self.write(&mut out).await?;
             held.drain(..octets);
             return Ok(Answered::Switched { early: held });
         }
 
         recording.answered(head.status);
-        recording.write();
+        recording.begins();
+        if let Some(call) = self.call {
+            call.writes();
+            let mut fields = ResponseHead::parts(&held[..octets]).1;
+            if let Some(field) = fields.find(|field| is(field.name, GRPC_STATUS.as_str())) {
+                call.counted.says(field.value);
+            }
+        }
         // Whether the client sends a body that it was not asked for, there is no telling.
         let closes = self.manner.closes || self.session.gives_last_answers() || !self.progress.gate.get();
         let following = write_head(&held[..octets], head, self.manner, closes, &mut out);
         held.drain(..octets);
         let reading = Reading::Response(following.body, bounds);
-        let mut relay = Relay::new(reading, following.encoding, out, &self.progress.moved);
+        let mut relay = Relay::new(
+            reading,
+            following.encoding,
+            out,
+            self.call.map(|call| (call, Side::Answer)),
+            &self.progress.moved,
+        );
         let times = Times { read: limits.stream_idle_time, write: limits.stall_time };
         let worker = &self.session.worker;
         relay.run(&mut self.from, &mut self.to, &mut held, self.clock, &times, worker).await.map_err(

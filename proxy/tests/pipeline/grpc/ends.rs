@@ -131,6 +131,33 @@ fn a_server_may_end_a_call_before_its_client_does() {
 }
 
 #[test]
+fn who_says_goaway_finishes_what_is_open() {
+    run(async {
+        let mut stage = Stage::of(&[("*", None)]).await;
+        let mut open = stage.open("/a.B/Watch").await;
+        open.works().await;
+        stage.server.leaves.notify_one();
+        open.works().await;
+        // What comes then goes to the server on a connection of its own.
+        let mut next = stage.open("/a.B/Watch").await;
+        next.works().await;
+        open.works().await;
+        assert_eq!(stage.server.connections.get(), 2);
+        // A client without further calls says so when its last one has ended, and not before.
+        let Stage { client, proxy, .. } = stage;
+        drop(client);
+        for call in [&mut open, &mut next] {
+            call.works().await;
+            call.down.send_trailers(status("0")).unwrap();
+            assert_eq!(rest(&mut call.body).await.unwrap().1, status("0"));
+        }
+        for number in 0..2 {
+            assert_eq!(proxy.record(number).await.grpc.unwrap().status, Some(0));
+        }
+    });
+}
+
+#[test]
 fn metadata_arrive_as_they_were_sent() {
     run(async {
         let mut stage = Stage::of(&[("*", None)]).await;

@@ -1,6 +1,6 @@
 //! Both ends of gRPC calls, frame by frame in the test's own hands.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{cell::Cell, net::SocketAddr, rc::Rc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::{
@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response};
 use tektin_proxy::link_proto::{PolicyUpdate, Record};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::spawn_local,
 };
 
@@ -26,6 +26,9 @@ const WINDOW: u32 = 1 << 20;
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     calls: mpsc::UnboundedReceiver<Asked>,
+    /// Makes one connection say GOAWAY.
+    pub(super) leaves: Rc<Notify>,
+    pub(super) connections: Rc<Cell<usize>>,
 }
 
 /// A call at its server.
@@ -40,21 +43,32 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, calls) = mpsc::unbounded_channel();
+        let (leaves, connections) = (Rc::new(Notify::new()), Rc::new(Cell::new(0)));
+        let (leaving, counted) = (Rc::clone(&leaves), Rc::clone(&connections));
         spawn_local(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let sender = sender.clone();
+                counted.set(counted.get() + 1);
+                let (sender, leaving) = (sender.clone(), Rc::clone(&leaving));
                 spawn_local(async move {
                     let builder = h2::server::Builder::new().initial_connection_window_size(WINDOW).clone();
                     let mut connection = builder.handshake(stream).await.unwrap();
-                    while let Some(Ok((request, respond))) = connection.accept().await {
+                    loop {
+                        let accepted = tokio::select! {
+                            accepted = connection.accept() => accepted,
+                            () = leaving.notified() => {
+                                connection.graceful_shutdown();
+                                continue;
+                            }
+                        };
+                        let Some(Ok((request, respond))) = accepted else { return };
                         let (head, body) = request.into_parts();
                         let _ = sender.send(Asked { head, body, respond });
                     }
                 });
             }
         });
-        Self { address, calls }
+        Self { address, calls, leaves, connections }
     }
 
     pub(super) async fn asked(&mut self) -> Asked {
