@@ -95,6 +95,22 @@ fn calls_survive_a_server_that_takes_its_leave_of_old_connections() {
     }
 }
 
+#[test]
+fn calls_of_a_server_that_is_gone_end_and_the_next_find_it_again() {
+    let stage = Stage::new(BY_NAME, |lab, server| {
+        let mut command = server.ns.command("sh");
+        let program = installed("grpc/venv/bin/python");
+        command.args(["-c", "while :; do \"$@\"; done", "sh"]);
+        command.arg(program).arg(script("interop_server.py")).arg(PORT.to_string());
+        lab.background(command);
+    });
+    let [direct, allowed] =
+        ["direct", "allowed"].map(|from| grpcio(&stage, from, "allowed", &["server_gone"]));
+    println!("{direct:?}, {allowed:?}");
+    assert_eq!(direct, ["server_gone: UNAVAILABLE, its stream UNAVAILABLE, later OK"]);
+    assert_eq!(direct, allowed);
+}
+
 /// All clients, with everything that they have but these cases.
 fn compare(clients: &[(&str, &str)], start: impl FnOnce(&Lab, &Workload), without: &[&str]) {
     let stage = Stage::new(clients, start);

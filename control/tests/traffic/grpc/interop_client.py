@@ -11,6 +11,7 @@ import concurrent.futures
 import pathlib
 import sys
 import threading
+import time
 import zlib
 
 import grpc
@@ -240,6 +241,25 @@ class Cases:
         with concurrent.futures.ThreadPoolExecutor(8) as threads:
             counts = collections.Counter(threads.map(call, range(2000)))
         return " ".join(f"{code} {count}" for code, count in sorted(counts.items()))
+
+    def server_gone(self):
+        """The server ends in the middle of two calls, and comes back."""
+        requests = Requests([wanted([31415])], stays=True)
+        stream = self.duplex(requests, timeout=LIMIT)
+        next(stream)
+        ending = unary(self.test.UnaryCall, pb.SimpleRequest(), metadata=(("x-end", "1"),)).split()[0]
+        try:
+            for _ in stream:
+                pass
+        except grpc.RpcError:
+            pass
+        requests.over.set()
+        until = time.monotonic() + LIMIT
+        while (after := unary(self.test.EmptyCall, pb.Empty()).split()[0]) == "UNAVAILABLE":
+            if time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        return f"{ending}, its stream {stream.code().name}, later {after}"
 
 
 # One connection for all, as long as it lives: no retries.

@@ -3,11 +3,12 @@
 interop_server.py PORT [AGE]    AGE: how old a connection grows before the server takes its leave, in ms
 
 Beyond what the service is known for: `x-mirror` in a unary call's metadata brings back, in the
-trailers, all metadata that the server saw; the last message of a stream whose request has a status is
-followed by that status.
+trailers, all metadata that the server saw, and `x-end` ends the process; the last message of a stream
+whose request has a status is followed by that status.
 """
 
 import asyncio
+import os
 import pathlib
 import sys
 
@@ -45,6 +46,8 @@ class Test(services.TestServiceServicer):
 
     async def UnaryCall(self, request, context):
         await echo_metadata(context)
+        if "x-end" in dict(context.invocation_metadata()):
+            os._exit(0)
         if request.response_status.code:
             await context.abort(request.response_status.code, request.response_status.message)
         if request.response_compressed.value:
