@@ -54,21 +54,25 @@ pub(crate) fn decide(run: &Run<'_>, area: &mut Scratch) -> Action {
 #[inline(always)]
 fn track(run: &Run<'_>, area: &mut Scratch, config: &Config) -> Action {
     let (revision, now) = (config.revision, run.now);
+    let mut answered = false;
+    let mut direction = Direction::Reply;
+    let mut found = None;
+    let mut standing = Standing::Absent;
     // The lower port is mostly the server's: its answers are looked for under the client's key first.
     // Nothing but a flow that stands is taken from there; all else is decided in the order below.
-    if likely_answer(&area.packet)
-        && let Some(action) = answer(run, area, revision)
-    {
-        return action;
-    }
-    let mut answered = false;
-    let mut direction = Direction::Forward;
-    let mut found = CT.get_ptr_mut(&area.packet.keys.forward);
-    let mut standing = standing_of(run, found, direction, &area.packet, revision);
-    if standing == Standing::Absent && area.packet.keys.reverse.proto != 0 {
-        direction = Direction::Reply;
+    if likely_answer(&area.packet) {
         found = CT.get_ptr_mut(&area.packet.keys.reverse);
         standing = standing_of(run, found, direction, &area.packet, revision);
+    }
+    if !matches!(standing, Standing::Pass | Standing::Proxied) {
+        direction = Direction::Forward;
+        found = CT.get_ptr_mut(&area.packet.keys.forward);
+        standing = standing_of(run, found, direction, &area.packet, revision);
+        if standing == Standing::Absent && area.packet.keys.reverse.proto != 0 {
+            direction = Direction::Reply;
+            found = CT.get_ptr_mut(&area.packet.keys.reverse);
+            standing = standing_of(run, found, direction, &area.packet, revision);
+        }
     }
     if let Some(found) = found {
         // SAFETY: a live map value. Other CPUs may change it meanwhile; each field is read or
@@ -112,20 +116,6 @@ fn likely_answer(packet: &Packet) -> bool {
     matches!(packet.kind, Kind::Transport)
         && packet.keys.forward.sport < packet.keys.forward.dport
         && !packet.opens_connection()
-}
-
-/// What the other end's flow says about an answer in it, if it passes as it is.
-#[inline(always)]
-fn answer(run: &Run<'_>, area: &Scratch, revision: u32) -> Option<Action> {
-    let direction = Direction::Reply;
-    let found = CT.get_ptr_mut(&area.packet.keys.reverse);
-    if standing_of(run, found, direction, &area.packet, revision) != Standing::Pass {
-        return None;
-    }
-    // SAFETY: see `track`.
-    let entry = unsafe { &mut *found? };
-    conntrack::note(entry, direction, &area.packet, run.now);
-    Some(onward(run, entry, direction, &area.packet))
 }
 
 #[inline(always)]

@@ -16,6 +16,7 @@ use crate::{
     skb::Skb,
 };
 
+const TCP_ESTABLISHED: u32 = 1;
 const TCP_TIME_WAIT: u32 = 6;
 const TCP_LISTEN: u32 = 10;
 
@@ -62,8 +63,11 @@ pub(crate) fn to_existing(skb: Skb, packet: &Packet, trust: Trust) -> Delivery {
                 return Delivery::NoSocket;
             }
         }
-        // Reassembly and TIME_WAIT find their socket by the addresses: the mark brings them there.
-        let failed = if waiting || packet.is_fragment() {
+        // Reassembly and TIME_WAIT find their socket by the addresses: the mark brings them there. So
+        // does the kernel's early look for an established connection, which finds its route with it:
+        // a packet with a socket assigned would be routed once more.
+        let established = state == TCP_ESTABLISHED && !packet.opens_connection();
+        let failed = if waiting || established || packet.is_fragment() {
             false
         } else {
             bpf_sk_assign(skb.raw.cast(), sk.cast(), 0) != 0
