@@ -12,6 +12,7 @@ mod encode;
 mod engine;
 mod header;
 mod judge;
+mod members;
 mod merge;
 mod named;
 mod record;
@@ -50,7 +51,8 @@ pub struct Limits {
     pub outbox_octets: usize,
     /// Topic ids whose name is remembered.
     pub topic_ids: usize,
-    /// Octets of share sessions: names of groups and members, ids of topics, numbers of partitions.
+    /// Octets of share sessions (names of groups and members, ids of topics, numbers of partitions), and as
+    /// many of members of groups to whom not all was shown.
     pub session_octets: usize,
 }
 

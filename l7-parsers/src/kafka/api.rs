@@ -21,6 +21,7 @@ pub(super) const INIT_PRODUCER_ID: i16 = 22;
 pub(super) const ADD_PARTITIONS_TO_TXN: i16 = 24;
 pub(super) const ALTER_REPLICA_LOG_DIRS: i16 = 34;
 pub(super) const ALTER_USER_SCRAM_CREDENTIALS: i16 = 51;
+pub(super) const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
 pub(super) const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
 pub(super) const SHARE_FETCH: i16 = 78;
 pub(super) const SHARE_ACKNOWLEDGE: i16 = 79;
@@ -230,7 +231,7 @@ static APIS: &[Api] = &[
     shows(66, &[], Shown::Names("TransactionStates", "TransactionalId", Names::Transaction)),
     Api {
         shown: Shown::Assignment,
-        ..asks(68, &[GROUP, Whole::Topics("SubscribedTopicNames")], &[]) // ConsumerGroupHeartbeat
+        ..asks(CONSUMER_GROUP_HEARTBEAT, &[GROUP, Whole::Topics("SubscribedTopicNames")], &[])
     },
     // ConsumerGroupDescribe
     shows(69, &[list(Names::Group, "GroupIds", "Groups")], Shown::MemberTopics("Groups")),

@@ -23,7 +23,10 @@ use self::{
     inbox::{Admission, Inbox},
     names::{Behind, METADATA_BY_ID},
 };
-use super::{Closing, Cut, Limits, Outcome, Policy, Record, sessions::ShareSessions, topics::TopicIds};
+use super::{
+    Closing, Cut, Limits, Outcome, Policy, Record, members::Members, sessions::ShareSessions,
+    topics::TopicIds,
+};
 
 #[derive(Debug)]
 pub struct Engine {
@@ -48,6 +51,7 @@ pub struct Engine {
     /// The broker's newest version of Metadata that is understood here.
     metadata: i16,
     shares: ShareSessions,
+    members: Members,
     intake: Intake,
     closed: Option<Closing>,
 }
@@ -95,6 +99,7 @@ impl Engine {
             topics: TopicIds::default(),
             metadata: METADATA_BY_ID,
             shares: ShareSessions::new(limits.session_octets),
+            members: Members::new(limits.session_octets),
             intake: Intake::Open,
             closed: None,
         }
@@ -154,7 +159,7 @@ impl Engine {
         const DUE: usize = 512;
         let waiting = self.to_broker.octets() + self.to_client.octets() + self.behind_octets + self.kept;
         let held = self.held.as_ref().map_or(0, Request::octets);
-        let learned = self.topics.octets() + self.shares.octets();
+        let learned = self.topics.octets() + self.shares.octets() + self.members.octets();
         self.client.held() + self.broker.held() + waiting + held + self.in_flight.len() * DUE + learned
     }
 

@@ -10,6 +10,7 @@ use super::{
     answer,
     api::{self, error},
     judge::{Decision, Judge},
+    members::Members,
     merge::{Merge, Slot},
     rules::Resource,
     schema::Layout,
@@ -27,12 +28,14 @@ pub(super) enum Change {
 /// Judges a request together with what its session holds.
 pub(super) fn decide(
     shares: &mut ShareSessions,
+    members: &mut Members,
     judge: &mut Judge<'_>,
     request: Value,
 ) -> (Decision, Change) {
     match judge.api.key {
         api::FETCH => fetch(judge, request),
         api::SHARE_FETCH => shares.fetch(judge, request),
+        api::CONSUMER_GROUP_HEARTBEAT => members.heartbeat(judge, request),
         _ => (judge.decide(request), Change::None),
     }
 }

@@ -166,7 +166,7 @@ impl Engine {
             transactional_id: None,
             findings: Findings::default(),
         };
-        let (decision, changed) = sessions::decide(&mut self.shares, &mut judge, body);
+        let (decision, changed) = sessions::decide(&mut self.shares, &mut self.members, &mut judge, body);
         let Judge { findings, group, transactional_id, .. } = judge;
         let denied = findings.denied > 0 || findings.code != 0;
         let outcome = match (&decision, denied) {

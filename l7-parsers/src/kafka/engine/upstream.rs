@@ -17,7 +17,7 @@ use crate::kafka::{
     encode::Pieces,
     header,
     judge::{Findings, Judge},
-    respond,
+    members, respond,
     schema::Versions,
     value::Value,
 };
@@ -213,8 +213,15 @@ impl Engine {
             transactional_id: asked.transactional_id,
             findings: Findings::default(),
         };
+        let assigned = members::assigned(answer, layout);
         if needed {
             judge.edit(asked.edit, answer);
+        }
+        if let (Some(all), Some(group), Some(member)) =
+            (assigned, &judge.group, answer.get(layout, "MemberId").as_text())
+        {
+            let shown = members::assigned(answer, layout).unwrap_or_default();
+            self.members.told(group, member, all, shown);
         }
         if narrow {
             respond::narrow(asked.message, answer);

@@ -35,7 +35,26 @@ fn assigned(ids: &[[u8; 16]]) -> Value {
         fields(topic, [("TopicId", Value::Uuid(*id)), ("Partitions", partitions)])
     });
     let topics = fields(inside, [("TopicPartitions", Value::Array(topics.collect()))]);
-    fields(layout, [("MemberEpoch", Value::Int(7)), ("Assignment", topics)])
+    let member = Value::text("m");
+    fields(layout, [("MemberId", member), ("MemberEpoch", Value::Int(7)), ("Assignment", topics)])
+}
+
+/// A heartbeat that says nothing new, or what it owns.
+fn beat(id: i32, owns: Option<&[[u8; 16]]>) -> Bytes {
+    let layout = &message(GROUP_HEARTBEAT).request;
+    let topic = layout.inside("TopicPartitions").unwrap();
+    let owned = |id: &[u8; 16]| {
+        let partitions = Value::Array(vec![Value::Int(0), Value::Int(1)]);
+        fields(topic, [("TopicId", Value::Uuid(*id)), ("Partitions", partitions)])
+    };
+    let owns = owns.map_or(Value::Null, |ids| Value::Array(ids.iter().map(owned).collect()));
+    let said = [
+        ("GroupId", Value::text("a")),
+        ("MemberId", Value::text("m")),
+        ("MemberEpoch", Value::Int(7)),
+        ("TopicPartitions", owns),
+    ];
+    request(GROUP_HEARTBEAT, 1, id, &fields(layout, said))
 }
 
 fn subscribed() -> Stage {
@@ -129,4 +148,33 @@ fn what_comes_behind_is_bounded() {
     stage.engine.cut(crate::kafka::Cut::Refused, std::time::Instant::now());
     let refused = Outcome::Refused(Closing::TopicNames);
     assert_eq!(stage.records().iter().filter(|record| record.outcome == refused).count(), 1);
+}
+
+#[test]
+fn a_partition_that_was_not_shown_is_given_back_in_the_members_stead() {
+    let mut stage = subscribed();
+    let mut id = 1;
+    stage.broker_says(&answer(GROUP_HEARTBEAT, 1, 1, &assigned(&[A, Z])));
+    stage.at_broker();
+    stage.broker_says(&answer(METADATA, 12, i32::MIN, &described(&[(A, "a"), (Z, "z")])));
+    assert_eq!(stage.at_client(), answer(GROUP_HEARTBEAT, 1, 1, &assigned(&[A])));
+    let mut round = |says: Option<&[[u8; 16]]>, arrives: Option<&[[u8; 16]]>, ids: &[[u8; 16]]| {
+        id += 1;
+        stage.client_says(&beat(id, says));
+        assert_eq!(stage.at_broker(), beat(id, arrives));
+        stage.broker_says(&answer(GROUP_HEARTBEAT, 1, id, &assigned(ids)));
+        stage.at_client();
+    };
+    // Nothing to say as long as nothing is taken away.
+    round(None, None, &[A, Z]);
+    round(None, None, &[A]);
+    // The broker waits for a word on what is gone; the member has none.
+    round(None, Some(&[A]), &[A]);
+    round(None, None, &[A, Z]);
+    // It says itself what it owns where it was shown a change.
+    round(None, None, &[]);
+    round(Some(&[]), Some(&[]), &[Z]);
+    round(None, None, &[]);
+    round(Some(&[A]), Some(&[A]), &[]);
+    round(None, None, &[]);
 }
