@@ -68,7 +68,10 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
     tracing::debug!(?flow, ?protocol, "connection");
 
     match protocol {
-        Protocol::Http1 => http1::serve(captured.stream, read, flow, worker).await,
+        Protocol::Http1 => {
+            let share = Arc::clone(&open.seat.share);
+            http1::serve(captured.stream, read, flow, worker, share).await;
+        }
         Protocol::Http2 => match worker.clients.takes_http2(&open.seat, &worker.limits) {
             Ok(()) => {
                 // Boxed: it is several times as large as what the others need.

@@ -11,7 +11,7 @@ mod relay;
 mod request;
 mod response;
 
-use std::{cell::Cell, pin::pin, rc::Rc};
+use std::{cell::Cell, pin::pin, rc::Rc, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -28,7 +28,7 @@ use crate::{
     response::{Tongue, text},
     tunnel::Tunnel,
     upstream::Kept,
-    worker::{Stage, Worker},
+    worker::{Share, Stage, Worker},
 };
 
 /// What the requests of one connection share. They come one after the other.
@@ -37,6 +37,8 @@ struct Session {
     worker: Rc<Worker>,
     /// How near its end the proxy is.
     stage: Cell<Stage>,
+    /// Of the client, where what is kept of its calls is counted.
+    share: Arc<Share>,
 }
 
 impl Session {
@@ -71,9 +73,15 @@ enum Ended {
     Switched(Tunnel),
 }
 
-pub(crate) async fn serve(stream: TcpStream, read: Vec<u8>, flow: Flow, worker: Rc<Worker>) {
+pub(crate) async fn serve(
+    stream: TcpStream,
+    read: Vec<u8>,
+    flow: Flow,
+    worker: Rc<Worker>,
+    share: Arc<Share>,
+) {
     let stage = Cell::new(worker.stage());
-    let session = Session { flow, worker, stage };
+    let session = Session { flow, worker, stage, share };
     let mut changes = session.worker.changes();
     let mut client = Client::new(stream, read, &session.worker);
     let ended = {

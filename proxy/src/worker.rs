@@ -20,7 +20,7 @@ use tokio::{
 
 use clients::Clients;
 pub(crate) use clients::{Full, Seat, Source};
-pub(crate) use share::{Share, Wanted};
+pub(crate) use share::{Held, Share, Wanted};
 pub use tallies::{Tallies, Totals};
 
 use crate::{

@@ -10,7 +10,7 @@ use crate::{
     grpc::Counted,
     policy::{Judgement, Judging},
     response::{GrpcStatus, POLICY_CHANGED},
-    worker::Worker,
+    worker::{Held, Worker},
 };
 
 pub(super) const CHANGED: &str = "it was allowed when it began, and ended by a change of policy";
@@ -23,6 +23,7 @@ pub(super) struct Call {
     pub(super) fields: Fields<'static>,
     pub(super) counted: Rc<Counted>,
     place: Cell<Place>,
+    _held: Held,
 }
 
 /// Where in the answer the client is.
@@ -36,7 +37,12 @@ enum Place {
 }
 
 impl Call {
-    pub(super) fn new(request: &HttpRequest<'_>, content: Content, fields: Fields<'static>) -> Self {
+    pub(super) fn new(
+        request: &HttpRequest<'_>,
+        content: Content,
+        fields: Fields<'static>,
+        held: Held,
+    ) -> Self {
         Self {
             method: request.method.to_owned(),
             path: request.path.to_owned(),
@@ -44,6 +50,7 @@ impl Call {
             fields,
             counted: Rc::new(Counted::new(content)),
             place: Cell::new(Place::Before),
+            _held: held,
         }
     }
 

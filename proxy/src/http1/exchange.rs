@@ -36,6 +36,7 @@ use crate::{
     tunnel::Tunnel,
     upstream::{Http1Upstream, Kept, UpstreamError},
     verdict::{Judged, Permit, Verdict, judge},
+    worker::Wanted,
 };
 
 const NOT_READ: &str = "client does not read";
@@ -99,7 +100,14 @@ fn judged(
         }
     };
     recording.request(protocol, &request.facts());
-    let call = request.call();
+    if request.manner().tongue != Tongue::Http && !session.share.has_room(Wanted::More) {
+        recording.refused("the open calls of this source take all that may be kept of it");
+        let manner = request.manner();
+        let answer =
+            response::text(manner.tongue.clone(), StatusCode::SERVICE_UNAVAILABLE, "too many open calls");
+        return Err(Own { answer, closes: manner.closes_after_own(session), is_head: manner.is_head });
+    }
+    let call = request.call(octets.len(), &session.share);
     match session.worker.with_policy(|policy| judge(request, policy, &session.flow)) {
         Verdict::Allowed(permit, judgement) => {
             recording.judged(&judgement);

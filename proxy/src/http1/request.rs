@@ -1,6 +1,6 @@
 //! A request head as policy judges it and as the server gets it: one and the same form.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use l7_parsers::{
     http1::{Framing, Head, RequestParts, Target, Version},
@@ -17,6 +17,7 @@ use crate::{
     request::RequestError,
     response::Tongue,
     verdict::{Judged, Permit},
+    worker::{Held, Share},
 };
 
 /// A request head in normal form.
@@ -167,10 +168,12 @@ impl<'a> Request<'a> {
         &self.manner
     }
 
-    /// To be judged again while it is open; `None`: it is no gRPC call.
-    pub(super) fn call(&self) -> Option<Call> {
+    /// To be judged again while it is open; `None`: it is no gRPC call. `octets`: of its head.
+    pub(super) fn call(&self, octets: usize, share: &Arc<Share>) -> Option<Call> {
         let facts = self.facts();
-        facts.grpc().map(|content| Call::new(&facts, content, self.fields.to_owned()))
+        facts
+            .grpc()
+            .map(|content| Call::new(&facts, content, self.fields.to_owned(), Held::of(share, octets)))
     }
 
     fn encode(self) -> Outbound {

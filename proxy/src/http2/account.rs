@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::worker::{Share, Wanted};
+use crate::worker::{Held, Share, Wanted};
 
 /// Shared by the streams of a connection, and by their frames until they are sent.
 pub(crate) struct Account {
@@ -47,6 +47,11 @@ impl Account {
     /// Ready when the source of the connection may have one frame more in buffers.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         self.share.poll_room(Wanted::More, cx)
+    }
+
+    /// Counts octets that are kept until the value is dropped.
+    pub(super) fn hold(&self, octets: usize) -> Held {
+        Held::of(&self.share, octets)
     }
 
     /// The same octets, counted until they are sent or thrown away.

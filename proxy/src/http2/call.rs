@@ -21,7 +21,7 @@ use crate::{
     record::Recording,
     request::Head,
     response::{self, GrpcStatus},
-    worker::{OpenCall, Worker},
+    worker::{Held, OpenCall, Worker},
 };
 
 /// Lives as long as one of its directions; its record is written when its answer ends.
@@ -29,8 +29,8 @@ pub(crate) struct Call {
     counted: Rc<Counted>,
     /// What the client gives it, from its beginning.
     time: Option<Duration>,
-    /// As it was judged.
-    head: OnceCell<Head>,
+    /// As it was judged; counted, as a client chooses how long it stays.
+    head: OnceCell<(Head, Held)>,
     recording: RefCell<Recording>,
     /// A policy that came into force while it was open does not allow it.
     denied: Cell<bool>,
@@ -58,8 +58,8 @@ impl Call {
     }
 
     /// Keeps what is judged, for the next policy.
-    pub(super) fn asks(&self, head: &Head) {
-        let _ = self.head.set(head.clone());
+    pub(super) fn asks(&self, head: &Head, held: Held) {
+        let _ = self.head.set((head.clone(), held));
     }
 
     pub(super) fn note(&self, note: impl FnOnce(&mut Recording)) {
@@ -68,7 +68,7 @@ impl Call {
 
     /// Judges it by the policies in force now.
     pub(super) fn judge_again(&self, policy: &Snapshot, flow: &Flow) {
-        let Some(head) = self.head.get() else { return };
+        let Some((head, _)) = self.head.get() else { return };
         if self.denied.get() || self.ended.get() {
             return;
         }

@@ -1,6 +1,6 @@
 //! One stream: one request and its response.
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc};
+use std::{cell::RefCell, convert::Infallible, future::poll_fn, rc::Rc};
 
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -78,7 +78,12 @@ async fn answer(
     tongue: Tongue,
 ) -> Response<ResponseBody> {
     log.note(|recording| recording.protocol("HTTP/2"));
-    if head_octets(&request) > session.worker.limits.http1.head_octets {
+    let head_octets = head_octets(&request);
+    if log.call().is_some() {
+        // What its head takes is kept for as long as it is open.
+        poll_fn(|cx| session.account.poll_room(cx)).await;
+    }
+    if head_octets > session.worker.limits.http1.head_octets {
         log.note(|recording| recording.refused("request head too large"));
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return response::text(tongue, status, "request head too large").into();
@@ -92,7 +97,7 @@ async fn answer(
     };
     log.note(|recording| recording.request("HTTP/2", &request.facts()));
     if let Some(call) = log.call() {
-        call.asks(request.head());
+        call.asks(request.head(), session.account.hold(head_octets));
     }
     let permit = match session.worker.with_policy(|policy| judge(request, policy, &session.flow)) {
         Verdict::Allowed(permit, judgement) => {

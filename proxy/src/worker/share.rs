@@ -88,6 +88,25 @@ impl Share {
     }
 }
 
+/// Octets that are held until the value is dropped.
+pub(crate) struct Held {
+    share: Arc<Share>,
+    octets: usize,
+}
+
+impl Held {
+    pub(crate) fn of(share: &Arc<Share>, octets: usize) -> Self {
+        share.hold(octets);
+        Self { share: Arc::clone(share), octets }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.share.release(self.octets);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -76,6 +76,27 @@ fn a_server_that_does_not_read_one_call_stops_its_client_and_no_other_call() {
 }
 
 #[test]
+fn what_open_calls_keep_is_bounded_for_their_source() {
+    run(async {
+        let limits = Limits { buffered_per_source: 8 << 10, ..Limits::default() };
+        let mut stage = Stage::with_limits(&[("*", None)], limits).await;
+        let long = "x".repeat(5000);
+        let metadata = [("x-long", long.as_str())];
+        let (_first, mut up) = call(&mut stage.client, "/a.B/Slow", "application/grpc", &metadata);
+        let mut first = stage.server.asked().await;
+        let (_second, _up) = call(&mut stage.client, "/a.B/Slow", "application/grpc", &metadata);
+        let _second = stage.server.asked().await;
+        // The share is taken: the next one waits until one of the two is gone.
+        let (_third, _up) = call(&mut stage.client, "/a.B/Next", "application/grpc", &[]);
+        let quiet = std::time::Duration::from_millis(200);
+        assert!(tokio::time::timeout(quiet, stage.server.asked()).await.is_err(), "it did not wait");
+        up.send_reset(h2::Reason::CANCEL);
+        assert!(read(&mut first.body).await.is_err());
+        assert_eq!(stage.server.asked().await.head.uri.path(), "/a.B/Next");
+    });
+}
+
+#[test]
 fn a_thousand_calls_at_once_on_one_connection() {
     run(async {
         assert!(Limits::default().streams >= 1000);

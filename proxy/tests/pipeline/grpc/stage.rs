@@ -9,7 +9,10 @@ use h2::{
     server::SendResponse,
 };
 use http::{HeaderMap, Request, Response};
-use tektin_proxy::link_proto::{PolicyUpdate, Record};
+use tektin_proxy::{
+    Limits,
+    link_proto::{PolicyUpdate, Record},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, mpsc},
@@ -116,8 +119,12 @@ pub(super) struct Stage {
 impl Stage {
     /// A server, a proxy before it that lets these calls pass, and a client of it.
     pub(super) async fn of(allowed: &[(&str, Option<&str>)]) -> Self {
+        Self::with_limits(allowed, Limits::default()).await
+    }
+
+    pub(super) async fn with_limits(allowed: &[(&str, Option<&str>)], limits: Limits) -> Self {
         let server = Server::start().await;
-        let proxy = Proxy::start(server.address, policy(allowed)).await;
+        let proxy = Proxy::with_limits(server.address, policy(allowed), limits).await;
         let client = connect(&proxy, h2::client::Builder::new().initial_connection_window_size(WINDOW)).await;
         Self { server, proxy, client }
     }
