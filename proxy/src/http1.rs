@@ -70,7 +70,7 @@ enum Ended {
     /// With RST: no policy allows it any more, or its client takes nothing. What is in flight goes too.
     Reset,
     /// As HTTP.
-    Switched(Tunnel),
+    Switched(Box<Tunnel>),
 }
 
 pub(crate) async fn serve(

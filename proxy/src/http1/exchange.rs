@@ -263,7 +263,7 @@ async fn forward(
             Ok(if closes || !progress.sent.get() { After::End(Ended::Linger) } else { After::Next })
         }
         Outcome::Answered(Ok(Answered::Switched { early })) => Ok(After::End(match asked {
-            Some(asked) => Ended::Switched(Tunnel { server: upstream.stream, early, asked }),
+            Some(asked) => Ended::Switched(Box::new(Tunnel { server: upstream.stream, early, asked })),
             None => Ended::Cut,
         })),
         Outcome::Answered(Err(Failed::NotRead)) => {
