@@ -7,6 +7,7 @@
 mod account;
 mod bodies;
 mod call;
+mod coalesced;
 mod meter;
 mod metered;
 mod refusals;
@@ -33,6 +34,7 @@ use tokio::{
 pub(crate) use account::Account;
 pub(crate) use bodies::{Incoming, Upload};
 use call::Calls;
+pub(crate) use coalesced::{Coalesced, end_turn, turns_end};
 use meter::Excess;
 use metered::Metered;
 use refusals::Refusals;
@@ -195,7 +197,8 @@ pub(crate) async fn serve(
     });
     let (worker, limits) = (&session.worker, session.worker.limits);
     let service = service_fn(|request| stream::serve(request, Rc::clone(&session)));
-    let socket = Metered::new(stream, BytesMut::from(&read[..]), limits, Rc::clone(&session.ended));
+    let socket =
+        Metered::new(Coalesced::new(stream), BytesMut::from(&read[..]), limits, Rc::clone(&session.ended));
     let socket = Refusals::new(socket, Rc::clone(worker), flow);
     let mut connection = std::pin::pin!(
         http2::Builder::new(LocalExecutor)

@@ -12,15 +12,14 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{Ended, meter::Meter};
+use super::{Coalesced, Ended, meter::Meter};
 use crate::{connection::reset_at_close, options::Limits};
 
 pub(super) struct Metered {
-    stream: TcpStream,
+    stream: Coalesced,
     read: BytesMut,
     meter: Meter,
     limits: Limits,
@@ -32,7 +31,7 @@ pub(super) struct Metered {
 
 impl Metered {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Coalesced,
         read: BytesMut,
         limits: Limits,
         ended: Rc<Cell<Option<Ended>>>,
@@ -43,7 +42,7 @@ impl Metered {
 
     fn end<T>(&self, ended: Ended) -> Poll<io::Result<T>> {
         self.ended.set(Some(ended));
-        reset_at_close(&self.stream);
+        reset_at_close(self.stream.as_ref());
         Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, ended)))
     }
 
@@ -64,7 +63,7 @@ impl Metered {
         last: &[u8],
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = result {
-            self.write_timer = None;
+            self.note_taken();
             if let Ok(octets) = result {
                 self.meter.wrote(octets);
                 if let Some(limit) = named_by_library(last) {
@@ -73,6 +72,17 @@ impl Metered {
             }
             return Poll::Ready(result);
         }
+        self.wait(cx)
+    }
+
+    fn note_taken(&mut self) {
+        if !self.stream.is_blocked() {
+            self.write_timer = None;
+        }
+    }
+
+    /// For the client to read on.
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let limit = self.limits.stall_time;
         let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
         ready!(timer.as_mut().poll(cx));
@@ -149,7 +159,12 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        if result.is_pending() {
+            return self.wait(cx);
+        }
+        self.note_taken();
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     capture::Accepted,
     connection,
-    http2::LAST_ROUNDS,
+    http2::{self, LAST_ROUNDS},
     listener::ListenerPair,
     maps::Steered,
     upstream::{SourceAddress, UpstreamSockets},
@@ -58,8 +58,12 @@ pub(super) struct Setup {
 /// Runs until a drain has ended.
 pub(super) fn run(setup: Setup) -> std::io::Result<()> {
     // No LocalSet: it would wake the thread by a system call for what the thread does itself.
-    let runtime =
-        Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_park(http2::end_turn)
+        .build_local(LocalOptions::default())?;
+    http2::turns_end();
     runtime.block_on(serve(setup))
 }
 

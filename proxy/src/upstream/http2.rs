@@ -13,7 +13,8 @@ use super::{UpstreamError, Upstreams};
 use crate::{
     capture::Flow,
     http2::{
-        Account, CONNECTION_WINDOW, Incoming as ClientBody, LocalExecutor, SEND_BUFFER, STREAM_WINDOW, Upload,
+        Account, CONNECTION_WINDOW, Coalesced, Incoming as ClientBody, LocalExecutor, SEND_BUFFER,
+        STREAM_WINDOW, Upload,
     },
     options::Limits,
     request::Outbound,
@@ -46,7 +47,7 @@ impl Http2Upstream {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Coalesced::new(stream)))
             .await?;
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
