@@ -15,6 +15,8 @@ use futures::task::AtomicWaker;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::http2::Received;
+
 /// Holds a body back until the server has answered `100 Continue` or given its final response, or a
 /// while has passed.
 #[derive(Default)]
@@ -108,7 +110,7 @@ pub enum ResponseBody {
 /// A server's body. Ends with an error when the server sends nothing for too long: a client that
 /// has gone away shows only when something is written to it.
 pub struct Forwarded {
-    inner: Incoming,
+    inner: Received,
     idle_time: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -118,6 +120,8 @@ pub struct Forwarded {
 pub enum BodyError {
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Upstream(#[source] h2::Error),
     #[error("the server sends nothing any more")]
     Idle,
     #[error("request body stalled")]
@@ -135,26 +139,19 @@ impl BodyError {
     /// Why the server ended this stream and no other.
     pub(crate) fn reset(&self) -> Option<h2::Reason> {
         match self {
-            Self::Http(error) => reset_of(error),
+            Self::Upstream(error) => reset_of(error),
             _ => None,
         }
     }
 }
 
 /// With what reason the other end reset the stream; `None`: it did not.
-pub(crate) fn reset_of(error: &hyper::Error) -> Option<h2::Reason> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.reason().filter(|_| error.is_reset() && error.is_remote());
-        }
-        source = error.source();
-    }
-    None
+pub(crate) fn reset_of(error: &h2::Error) -> Option<h2::Reason> {
+    error.reason().filter(|_| error.is_reset() && error.is_remote())
 }
 
 impl ResponseBody {
-    pub(crate) fn forwarded(inner: Incoming, idle_time: Duration) -> Self {
+    pub(crate) fn forwarded(inner: Received, idle_time: Duration) -> Self {
         Self::Forwarded(Forwarded { inner, idle_time, timer: None })
     }
 }
@@ -165,7 +162,7 @@ impl Forwarded {
             if let Some(timer) = &mut self.timer {
                 timer.as_mut().reset(Instant::now() + self.idle_time);
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Http)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Upstream)));
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle_time)));
         ready!(timer.as_mut().poll(cx));

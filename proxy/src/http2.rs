@@ -10,6 +10,8 @@ mod call;
 mod coalesced;
 mod meter;
 mod metered;
+mod pump;
+mod received;
 mod refusals;
 mod stream;
 
@@ -37,6 +39,8 @@ use call::Calls;
 pub(crate) use coalesced::{Coalesced, end_turn, turns_end};
 use meter::Excess;
 use metered::Metered;
+pub(crate) use pump::Pump;
+pub(crate) use received::Received;
 use refusals::Refusals;
 
 use crate::{

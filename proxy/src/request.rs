@@ -5,10 +5,8 @@ mod hop;
 
 use std::sync::Arc;
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts, uri,
-};
-use hyper::{body::Incoming, ext::on_informational};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri};
+use hyper::body::Incoming;
 use l7_parsers::{
     authority,
     path::{self, PathError},
@@ -178,13 +176,6 @@ impl From<Request> for Outbound {
         *request.uri_mut() = uri;
         *request.version_mut() = version;
         *request.headers_mut() = fields.0;
-        if let Some(gate) = gate.clone() {
-            on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    gate.open();
-                }
-            });
-        }
         Self { request, gate }
     }
 }

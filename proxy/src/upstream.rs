@@ -37,8 +37,8 @@ pub(crate) enum UpstreamError {
     Broken(#[source] io::Error),
     #[error("malformed response: {0}")]
     Malformed(#[from] Refusal),
-    #[error("{}", sources(.0))]
-    Http(#[from] hyper::Error),
+    #[error("http2 error: {0}")]
+    Http2(#[from] h2::Error),
     #[error("response switches to a protocol that the request did not ask for")]
     UnaskedSwitch,
 }
@@ -47,7 +47,7 @@ impl UpstreamError {
     /// With what reason the server reset the stream; `None`: it did not.
     pub(crate) fn reset(&self) -> Option<h2::Reason> {
         match self {
-            Self::Http(error) => reset_of(error),
+            Self::Http2(error) => reset_of(error),
             _ => None,
         }
     }
@@ -60,7 +60,7 @@ impl UpstreamError {
             | Self::Closed
             | Self::Broken(_)
             | Self::Malformed(_)
-            | Self::Http(_)
+            | Self::Http2(_)
             | Self::UnaskedSwitch => StatusCode::BAD_GATEWAY,
         }
     }

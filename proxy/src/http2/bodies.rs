@@ -178,11 +178,6 @@ impl Incoming {
         let stall_time = if upload.call.is_some() { limits.stream_idle_time } else { limits.stall_time };
         Self { inner, account, stall_time, timer: None, upload }
     }
-
-    /// Gets back what could not be sent.
-    pub(crate) fn into_inner(self) -> RequestBody {
-        self.inner
-    }
 }
 
 impl Body for Incoming {

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
-    Session,
+    Received, Session,
     bodies::{Outgoing, Upload},
     call::Call,
 };
@@ -158,7 +158,7 @@ async fn forward(
     permit: Permit<Outbound>,
     session: &Session,
     upload: &Rc<Upload>,
-) -> Result<Response<Incoming>, UpstreamError> {
+) -> Result<Response<Received>, UpstreamError> {
     let (limits, account) = (&session.worker.limits, &session.account);
     let mut upstream = upstream(&permit, session).await?;
     match upstream.send(permit, limits, account, upload).await {
@@ -177,7 +177,9 @@ async fn forward(
 async fn upstream(permit: &Permit<Outbound>, session: &Session) -> Result<Http2Upstream, UpstreamError> {
     let worker = &session.worker;
     let mut upstream = session.upstream.lock().await;
-    if let Some(open) = upstream.as_ref().filter(|upstream| !upstream.is_closed()) {
+    if let Some(open) = upstream.as_mut()
+        && !open.is_closed()
+    {
         return Ok(open.clone());
     }
     let new = Http2Upstream::connect(permit, &session.flow, &worker.upstreams, &worker.limits).await?;

@@ -107,6 +107,8 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
                 Some(Order::Policy { snapshot, seen }) => {
                     worker.switch_policy(snapshot);
                     let_all_look(connections.len(), worker.open_calls()).await;
+                    // What they have said may wait for the end of a turn that is none.
+                    http2::end_turn();
                     let _ = seen.send(());
                     continue;
                 }

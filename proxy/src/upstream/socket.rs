@@ -66,7 +66,14 @@ pub(crate) struct Upstreams {
 /// A connection to a server, which has a place among those that the thread may have.
 pub(crate) struct UpstreamSocket {
     stream: TcpStream,
-    _place: Place,
+    place: Place,
+}
+
+impl UpstreamSocket {
+    /// The place is to be kept for as long as the stream.
+    pub(super) fn into_parts(self) -> (TcpStream, Place) {
+        (self.stream, self.place)
+    }
 }
 
 impl Upstreams {
@@ -91,7 +98,7 @@ impl Upstreams {
     async fn open(&self, flow: &Flow) -> Result<UpstreamSocket, UpstreamError> {
         let time = self.sockets.connect_time;
         let place = timeout(time, self.places.take(flow)).await.map_err(|_| UpstreamError::NoRoom(time))?;
-        Ok(UpstreamSocket { stream: self.sockets.open(flow).await?, _place: place })
+        Ok(UpstreamSocket { stream: self.sockets.open(flow).await?, place })
     }
 }
 
