@@ -13,9 +13,9 @@ use std::{
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
-use crate::http2::Received;
+use crate::http2::{Received, Silence};
 
 /// Holds a body back until the server has answered `100 Continue` or given its final response, or a
 /// while has passed.
@@ -111,8 +111,7 @@ pub enum ResponseBody {
 /// has gone away shows only when something is written to it.
 pub struct Forwarded {
     inner: Received,
-    idle_time: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    silence: Silence,
 }
 
 /// Why a response body broke off.
@@ -152,20 +151,17 @@ pub(crate) fn reset_of(error: &h2::Error) -> Option<h2::Reason> {
 
 impl ResponseBody {
     pub(crate) fn forwarded(inner: Received, idle_time: Duration) -> Self {
-        Self::Forwarded(Forwarded { inner, idle_time, timer: None })
+        Self::Forwarded(Forwarded { inner, silence: Silence::new(idle_time) })
     }
 }
 
 impl Forwarded {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
-            if let Some(timer) = &mut self.timer {
-                timer.as_mut().reset(Instant::now() + self.idle_time);
-            }
+            self.silence.end();
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Upstream)));
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle_time)));
-        ready!(timer.as_mut().poll(cx));
+        ready!(self.silence.poll(cx));
         Poll::Ready(Some(Err(BodyError::Idle)))
     }
 }

@@ -13,6 +13,7 @@ mod metered;
 mod pump;
 mod received;
 mod refusals;
+mod silence;
 mod stream;
 
 use std::{
@@ -42,6 +43,7 @@ use metered::Metered;
 pub(crate) use pump::Pump;
 pub(crate) use received::Received;
 use refusals::Refusals;
+pub(crate) use silence::Silence;
 
 use crate::{
     capture::Flow,
@@ -166,8 +168,8 @@ impl Session {
     /// What the clock has to say.
     fn overdue(&self, limits: &Limits) -> Option<Ended> {
         let now = Instant::now();
-        match self.account.stalled_since() {
-            Some(since) if now >= since + limits.stall_time => Some(Ended::NotRead),
+        match self.account.stalled_for() {
+            Some(time) if time >= limits.stall_time => Some(Ended::NotRead),
             Some(_) => None,
             None if self.open.get() == 0 && now >= self.last.get() + limits.idle_time => Some(Ended::Idle),
             None => None,

@@ -10,19 +10,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
+use super::silence::now;
 use crate::worker::{Held, Share, Wanted};
 
 /// Shared by the streams of a connection, and by their frames until they are sent.
 pub(crate) struct Account {
     share: Arc<Share>,
-    began: Instant,
     /// Octets that wait for the client.
     held: AtomicUsize,
     /// Responses that have more for the client than it takes.
     waiting: AtomicUsize,
-    /// When it took something last, in ms since `began`.
+    /// When it took something last, in ms of [`now`].
     taken: AtomicU64,
 }
 
@@ -37,10 +36,9 @@ impl Account {
     pub(super) fn new(share: Arc<Share>) -> Arc<Self> {
         Arc::new(Self {
             share,
-            began: Instant::now(),
             held: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            taken: AtomicU64::new(0),
+            taken: AtomicU64::new(now_ms()),
         })
     }
 
@@ -68,7 +66,7 @@ impl Account {
 
     /// A response waits for the client until the value is dropped.
     pub(super) fn waiting(self: &Arc<Self>) -> Waiting {
-        if self.stalled_since().is_none() {
+        if self.stalled_for().is_none() {
             self.note();
         }
         self.waiting.fetch_add(1, Relaxed);
@@ -76,15 +74,18 @@ impl Account {
     }
 
     fn note(&self) {
-        let since = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.taken.store(since, Relaxed);
+        self.taken.store(now_ms(), Relaxed);
     }
 
-    /// Since when the client takes nothing although something waits for it.
-    pub(super) fn stalled_since(&self) -> Option<Instant> {
+    /// For how long the client takes nothing although something waits for it.
+    pub(super) fn stalled_for(&self) -> Option<Duration> {
         let waits = self.held.load(Relaxed) > 0 || self.waiting.load(Relaxed) > 0;
-        waits.then(|| self.began + Duration::from_millis(self.taken.load(Relaxed)))
+        waits.then(|| Duration::from_millis(now_ms().saturating_sub(self.taken.load(Relaxed))))
     }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) struct Waiting(Arc<Account>);

@@ -6,14 +6,13 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
+    Silence,
     account::{Account, Towards, Waiting},
     call::Call,
     stream::Open,
@@ -141,6 +140,8 @@ pub(crate) struct Upload {
     answered: Cell<bool>,
     /// The body ended because the client fell silent.
     stalled: Cell<bool>,
+    /// The client has given its stream up, or broken it.
+    gone: Cell<bool>,
     call: Option<Rc<Call>>,
 }
 
@@ -153,6 +154,10 @@ impl Upload {
         self.answered.set(true);
     }
 
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
     pub(super) fn has_stalled(&self) -> bool {
         self.stalled.get()
     }
@@ -162,8 +167,7 @@ impl Upload {
 pub(crate) struct Incoming {
     inner: RequestBody,
     account: Arc<Account>,
-    stall_time: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    silence: Silence,
     upload: Rc<Upload>,
 }
 
@@ -176,7 +180,7 @@ impl Incoming {
     ) -> Self {
         // A server may keep a call's client waiting for as long as it takes, and for its first word, too.
         let stall_time = if upload.call.is_some() { limits.stream_idle_time } else { limits.stall_time };
-        Self { inner, account, stall_time, timer: None, upload }
+        Self { inner, account, silence: Silence::new(stall_time), upload }
     }
 }
 
@@ -199,17 +203,13 @@ impl Body for Incoming {
             if let (Some(call), Some(Ok(frame))) = (&self.upload.call, &frame) {
                 call.passes(Side::Request, frame);
             }
-            let stall_time = self.stall_time;
-            if let Some(timer) = &mut self.timer {
-                timer.as_mut().reset(Instant::now() + stall_time);
-            }
+            self.upload.gone.set(matches!(frame, Some(Err(_))));
+            self.silence.end();
             let account = &self.account;
             let counted = |frame| counted(frame, account, Towards::Server);
             return Poll::Ready(frame.map(|frame| frame.map(counted).map_err(BodyError::Http)));
         }
-        let stall_time = self.stall_time;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(stall_time)));
-        ready!(timer.as_mut().poll(cx));
+        ready!(self.silence.poll(cx));
         if self.upload.answered.get() {
             return Poll::Pending;
         }

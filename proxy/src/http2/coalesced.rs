@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use socket2::SockRef;
@@ -28,17 +29,23 @@ const MOST: usize = 16 << 10;
 /// waits for the kernel.
 const DEFERRALS: usize = 64;
 
+/// How long an answer to a PING waits for something to go along with. gRPC peers send a PING with nearly
+/// every batch of messages, and the answers to these follow soon.
+const PATIENCE: Duration = Duration::from_millis(1);
+
 /// Slices of one system call, what waits included.
 const SLICES: usize = 8;
 
 thread_local! {
-    static TURN: Turn = const { Turn { ends: Cell::new(false), deferrals: Cell::new(0), writers: RefCell::new(Vec::new()) } };
+    static TURN: Turn = const { Turn { ends: Cell::new(false), deferrals: Cell::new(0), writers: RefCell::new(Vec::new()), timed: Cell::new(false) } };
 }
 
 struct Turn {
     ends: Cell<bool>,
     deferrals: Cell<usize>,
     writers: RefCell<Vec<Rc<Writer>>>,
+    /// Somebody will come for what can wait for longer.
+    timed: Cell<bool>,
 }
 
 /// This thread's runtime calls [`end_turn`].
@@ -46,16 +53,38 @@ pub(crate) fn turns_end() {
     TURN.with(|turn| turn.ends.set(true));
 }
 
-/// Writes what waits on this thread.
+/// Writes what waits on this thread, but what can wait for longer.
 pub(crate) fn end_turn() {
+    write_all(|writer| writer.patient.get());
+}
+
+fn write_all(stays: impl Fn(&Writer) -> bool) {
     TURN.with(|turn| {
         turn.deferrals.set(0);
         let mut writers = turn.writers.take();
-        writers.drain(..).for_each(|writer| writer.end_turn());
+        writers.retain(|writer| {
+            let stays = stays(writer);
+            if !stays {
+                writer.end_turn();
+            }
+            stays
+        });
         // A waker may have listed others meanwhile; else its memory serves again.
         let mut listed = turn.writers.borrow_mut();
-        if listed.is_empty() {
-            *listed = writers;
+        writers.append(&mut listed);
+        *listed = writers;
+    });
+}
+
+/// Ends the patience of all.
+fn time_out() {
+    TURN.with(|turn| {
+        if !turn.timed.replace(true) {
+            tokio::task::spawn_local(async {
+                tokio::time::sleep(PATIENCE).await;
+                TURN.with(|turn| turn.timed.set(false));
+                write_all(|_| false);
+            });
         }
     });
 }
@@ -71,6 +100,8 @@ struct Writer {
     waiting: RefCell<Vec<u8>>,
     /// Among those that the end of the turn writes.
     listed: Cell<bool>,
+    /// Answers to PINGs are all that waits.
+    patient: Cell<bool>,
     /// The kernel took no more when it was asked last.
     blocked: Cell<bool>,
     broken: RefCell<Option<io::Error>>,
@@ -85,6 +116,7 @@ impl Coalesced {
             half: RefCell::new(Some(half)),
             waiting: RefCell::default(),
             listed: Cell::new(false),
+            patient: Cell::new(false),
             blocked: Cell::new(false),
             broken: RefCell::default(),
             waker: RefCell::default(),
@@ -192,6 +224,9 @@ impl Writer {
             if !self.listed.replace(true) {
                 turn.writers.borrow_mut().push(Rc::clone(self));
             }
+            if self.patient.get() {
+                time_out();
+            }
             deferrals <= DEFERRALS
         });
         if !waits {
@@ -211,9 +246,8 @@ impl Writer {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Err(error));
         }
-        match self.waiting.borrow().is_empty() {
-            true => return Poll::Ready(Ok(())),
-            false => {}
+        if self.waiting.borrow().is_empty() {
+            return Poll::Ready(Ok(()));
         }
         self.poll_write(cx, &[]).map_ok(|_| ())
     }
@@ -246,6 +280,8 @@ impl AsyncWrite for Coalesced {
         let octets = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let mut waiting = writer.waiting.borrow_mut();
         if octets == 0 || (!writer.blocked.get() && waiting.len() + octets <= MOST) {
+            let patient = waiting.is_empty() || writer.patient.get();
+            writer.patient.set(patient && bufs.iter().all(|buf| is_pong(buf)));
             bufs.iter().for_each(|buf| waiting.extend_from_slice(buf));
             return Poll::Ready(Ok(octets));
         }
@@ -269,6 +305,12 @@ impl AsyncWrite for Coalesced {
             result => Poll::Ready(result),
         }
     }
+}
+
+/// Whether this is an answer to a PING and nothing else (RFC 9113 §6.7), or nothing at all.
+fn is_pong(octets: &[u8]) -> bool {
+    const HEADER: [u8; 9] = [0, 0, 8, 6, 1, 0, 0, 0, 0];
+    octets.is_empty() || (octets.len() == HEADER.len() + 8 && octets.starts_with(&HEADER))
 }
 
 #[cfg(test)]

@@ -99,6 +99,10 @@ impl Http2Upstream {
             if pump.is_some() && self.sender.poll_ready(cx).is_ready() {
                 pump.take_if(|pump| Pin::new(pump).poll(cx).is_ready());
             }
+            if upload.is_gone() {
+                // What the server's stream says now is our own doing; this one is about to end.
+                return Poll::Pending;
+            }
             if let Some(gate) = &gate {
                 while let Poll::Ready(Some(Ok(head))) = response.poll_informational(cx) {
                     if head.status() == StatusCode::CONTINUE {

@@ -52,6 +52,29 @@ fn what_is_written_in_one_turn_goes_at_its_end() {
 }
 
 #[test]
+fn an_answer_to_a_ping_goes_along_or_after_a_moment() {
+    on_a_thread(true, async |mut socket, mut client| {
+        const PONG: &[u8] = &[0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        socket.write_all(PONG).await.unwrap();
+        socket.flush().await.unwrap();
+        end_turn();
+        assert_eq!(socket.writer.waiting.borrow().len(), 17, "it can wait");
+        let mut read = [0; 18];
+        client.read_exact(&mut read[..17]).await.unwrap();
+        assert_eq!(&read[..17], PONG, "but not for ever");
+        socket.write_all(PONG).await.unwrap();
+        socket.flush().await.unwrap();
+        end_turn();
+        socket.write_all(b"x").await.unwrap();
+        socket.flush().await.unwrap();
+        end_turn();
+        assert!(socket.writer.waiting.borrow().is_empty(), "what cannot wait takes it along");
+        client.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, [PONG, b"x"].concat()[..]);
+    });
+}
+
+#[test]
 fn nothing_waits_where_no_turn_ends() {
     on_a_thread(false, async |mut socket, client| {
         socket.write_all(b"x").await.unwrap();
