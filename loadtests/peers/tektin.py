@@ -34,7 +34,7 @@ POLICY = {
                     },
                     {
                         "ports": [{"port": str(backend.GRPC), "protocol": "TCP"}],
-                        "rules": {"http": [{"method": "POST", "path": settings.GRPC_RULE_PATH}]},
+                        "rules": {"grpc": [{"service": settings.GRPC_SERVICE, "method": method} for method in settings.GRPC_METHODS]},
                     },
                     {"ports": [{"port": str(port), "protocol": "TCP"}
                                for port in (backend.L4_H1, backend.L4_H2, backend.L4_GRPC)]},
