@@ -30,6 +30,7 @@ impl EventReader {
     ///
     /// # Errors
     /// Where the kernel does not let the buffer be read any further.
+    #[allow(clippy::should_implement_trait)] // an iterator would end where this only waits
     pub fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
             let event = self.ring.next(|record| {
