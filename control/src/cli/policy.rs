@@ -28,7 +28,7 @@ enum Command {
     Delete(delete::Delete),
     Validate(validate::Validate),
     Test(test::Test),
-    Explain(explain::Explain),
+    Explain(Box<explain::Explain>),
 }
 
 impl PolicyCommand {
