@@ -15,6 +15,7 @@ mod received;
 mod refusals;
 mod silence;
 mod stream;
+mod window;
 
 use std::{
     cell::{Cell, RefCell},
@@ -44,6 +45,7 @@ pub(crate) use pump::Pump;
 pub(crate) use received::Received;
 use refusals::Refusals;
 pub(crate) use silence::Silence;
+pub(crate) use window::Window;
 
 use crate::{
     capture::Flow,
@@ -60,13 +62,9 @@ use crate::{
 /// nothing must not fill the memory.
 pub(crate) const SEND_BUFFER: usize = 32 << 10;
 
-/// Windows that a peer may fill before the other side takes anything. Fixed: a peer that delays its
-/// answers to PINGs can make a window that adapts grow to 16 MB.
+/// A stream's window: what a peer may send on it before the other side takes anything. Fixed: a peer
+/// that delays its answers to PINGs can make a window that adapts grow to 16 MB.
 pub(crate) const STREAM_WINDOW: u32 = 128 << 10;
-/// The whole connection's is given back only as bodies are read, so it is what streams that nobody reads
-/// may fill before the others wait, too; and half of it is what the library lets small DATA frames cost
-/// until somebody reads them (256 octets each), then it ends the connection.
-pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Streams reset while they wait to be taken up: they show a client that resets in one breath.
 const RESETS_WAITING: usize = 20;
@@ -117,6 +115,7 @@ struct Session {
     flow: Flow,
     worker: Rc<Worker>,
     account: Arc<Account>,
+    window: Window,
     /// Locked only while it is being connected.
     upstream: Mutex<Option<Http2Upstream>>,
     began: Instant,
@@ -190,6 +189,7 @@ pub(crate) async fn serve(
         flow,
         calls: RefCell::default(),
         governing: RefCell::new(governing),
+        window: Window::of(&share),
         account: Account::new(share),
         upstream: Mutex::new(None),
         began: Instant::now(),
@@ -214,7 +214,7 @@ pub(crate) async fn serve(
             // The library answers what is over its limit itself, without a record; ours comes first.
             .max_header_list_size(u32::try_from(limits.http1.head_octets * 4).unwrap_or(u32::MAX))
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(session.window.octets())
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(RESETS_WAITING)
             .max_local_error_reset_streams(STREAM_ERRORS)

@@ -182,7 +182,8 @@ async fn upstream(permit: &Permit<Outbound>, session: &Session) -> Result<Http2U
     {
         return Ok(open.clone());
     }
-    let new = Http2Upstream::connect(permit, &session.flow, &worker.upstreams, &worker.limits).await?;
+    let (sockets, limits) = (&worker.upstreams, &worker.limits);
+    let new = Http2Upstream::connect(permit, &session.flow, sockets, limits, &session.window).await?;
     *upstream = Some(new.clone());
     Ok(new)
 }

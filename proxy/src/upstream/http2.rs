@@ -19,8 +19,8 @@ use super::{UpstreamError, Upstreams, places::Place};
 use crate::{
     capture::Flow,
     http2::{
-        Account, CONNECTION_WINDOW, Coalesced, Incoming as ClientBody, Pump, Received, SEND_BUFFER,
-        STREAM_WINDOW, Upload,
+        Account, Coalesced, Incoming as ClientBody, Pump, Received, SEND_BUFFER, STREAM_WINDOW, Upload,
+        Window,
     },
     options::Limits,
     request::Outbound,
@@ -50,13 +50,14 @@ impl Http2Upstream {
         flow: &Flow,
         upstreams: &Upstreams,
         limits: &Limits,
+        window: &Window,
     ) -> Result<Self, UpstreamError> {
         let (stream, place) = upstreams.connect(permit, flow).await?.into_parts();
         let (sender, connection) = Builder::new()
             .enable_push(false)
             .max_header_list_size(u32::try_from(limits.http1.head_octets).unwrap_or(u32::MAX))
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(window.octets())
             .max_send_buffer_size(SEND_BUFFER)
             .max_local_error_reset_streams(Some(STREAM_ERRORS))
             .handshake(Coalesced::new(stream))
