@@ -80,18 +80,28 @@ fn cases_with_tonic_as_the_server() {
     compare(BY_NAME, |_, server| tonic_server::start(&server.ns, PORT), &["custom_metadata"]);
 }
 
-/// A client that retries nothing now and then loses a call with the server directly: the two may cross.
+/// A client that retries nothing loses a call now and then with the server directly: the two may cross.
 const CROSSED: usize = 3;
+const CALLS: usize = 2000;
+/// On a busy machine a reconnect that takes long costs dozens, of either: such a turn tells nothing.
+const TURNS: usize = 3;
 
 #[test]
 fn calls_survive_a_server_that_takes_its_leave_of_old_connections() {
     let stage = Stage::new(BY_NAME, |lab, server| start_python_with(lab, server, &["200"]));
-    for from in ["direct", "allowed"] {
+    let fine = |from| {
         let told = grpcio(&stage, from, "allowed", &["many_calls"]);
         println!("{from} {told:?}");
         let fine =
             told[0].strip_prefix("many_calls: OK ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-        assert!(fine.is_some_and(|fine: usize| fine + CROSSED >= 2000), "{from}: {told:?}");
+        fine.unwrap_or(0_usize)
+    };
+    for turn in 1..=TURNS {
+        let [direct, allowed] = ["direct", "allowed"].map(fine);
+        if direct + CROSSED >= CALLS && allowed + CROSSED >= CALLS {
+            return;
+        }
+        assert!(turn < TURNS, "{direct} and {allowed} of {CALLS} calls went well directly and through");
     }
 }
 
