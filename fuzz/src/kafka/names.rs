@@ -135,7 +135,7 @@ fn names(asking: &mut Asking<'_>, request: RequestKind) {
         }
         RequestKind::DeleteTopics(r) => {
             let named = r.topics.iter().filter(|one| one.topic_id.is_nil());
-            asking.topics(named.filter_map(|one| one.name.as_ref().map(|name| &**name)));
+            asking.topics(named.filter_map(|one| one.name.as_deref()));
         }
         RequestKind::DeleteRecords(r) => asking.topics(r.topics.iter().map(|one| &*one.name)),
         RequestKind::CreatePartitions(r) => asking.topics(r.topics.iter().map(|one| &*one.name)),
