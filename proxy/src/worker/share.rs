@@ -147,6 +147,7 @@ mod tests {
         assert!(greedy.poll_room(Wanted::More, &cx).is_ready());
         assert!(all.waiting().is_empty());
     }
+
     #[test]
     fn reservations_leave_most_of_a_share() {
         let share = Share::new(100, &All::new(1000));
