@@ -7,5 +7,6 @@
 pub mod authority;
 pub mod grpc;
 pub mod http1;
+pub mod http2;
 pub mod kafka;
 pub mod path;
