@@ -70,7 +70,7 @@ impl Encoder {
             if let Some(index) = known.with_value(value) {
                 return integer::put(INDEXED.0, INDEXED.1, index, out);
             }
-            if known.fleeting {
+            if known.fleeting && !value.is_empty() {
                 return literal(PLAIN, Some(known), name, value, out);
             }
         }

@@ -1,5 +1,6 @@
 mod appendix_c;
 mod limits;
+mod reference;
 
 use super::{Decoded, Decoder, Encoder, Field, HpackError};
 
