@@ -74,7 +74,14 @@ impl Table {
         else {
             return false;
         };
-        entry.hash == hash && self.at(index) == Some((name, value))
+        if (entry.hash, entry.name as usize, entry.value as usize) != (hash, name.len(), value.len()) {
+            return false;
+        }
+        let from = entry.position.wrapping_sub(self.origin) as usize;
+        let (known, rest) = self.octets[from..].split_at(name.len());
+        // Comparing an empty slice reads from where it points to, masked: with AVX-512 that costs 100 ns
+        // if nothing is mapped there, as with a slice that never had memory.
+        known == name && (value.is_empty() || &rest[..value.len()] == value)
     }
 
     /// The newest entry with this name.
