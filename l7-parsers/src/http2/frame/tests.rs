@@ -1,4 +1,5 @@
 use super::*;
+use proptest::{collection::vec, prelude::*};
 
 fn header(kind: Kind, flags: u8, stream: u32, payload: &[u8]) -> FrameHeader {
     FrameHeader { length: payload.len() as u32, kind, flags, stream }
@@ -179,5 +180,54 @@ fn codes_have_the_rfcs_names() {
     assert_eq!(Code(14).to_string(), "error code 0xe");
     for code in 0..14 {
         assert_eq!(ErrorCode::from_u32(code).map(|code| code as u32), Some(code));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What is taken off and what is left are the payload, whatever that is.
+    #[test]
+    fn no_payload_is_read_beyond_its_end(flags: u8, stream in 0..3_u32, payload in vec(any::<u8>(), 0..40)) {
+        let header = |kind| header(kind, flags, stream, &payload);
+        let padding = if flags & flag::PADDED == 0 { 0 } else { 1 + payload.first().map_or(0, |&pad| usize::from(pad)) };
+        match data(&header(Kind::Data), &payload) {
+            Ok(data) => prop_assert!(stream != 0 && data.len() + padding == payload.len() && data.end <= payload.len()),
+            Err(_) => prop_assert!(stream == 0 || padding > payload.len()),
+        }
+        let priority = if flags & flag::PRIORITY == 0 { 0 } else { 5 };
+        match headers(&header(Kind::Headers), &payload) {
+            Ok(HeadersPayload { fragment, depends_on }) => {
+                prop_assert_eq!(fragment.len() + padding + priority, payload.len());
+                prop_assert_eq!(fragment.start, padding.min(1) + priority);
+                prop_assert_eq!(depends_on.is_some(), priority > 0);
+            }
+            Err(FrameError::DependsOnItself(on)) => prop_assert!(priority > 0 && on == stream),
+            Err(_) => prop_assert!(stream == 0 || padding + priority > payload.len()),
+        }
+        let fits = |length: usize, of_stream: bool| payload.len() == length && (stream != 0) == of_stream;
+        prop_assert_eq!(reset(&header(Kind::RstStream), &payload).is_ok(), fits(4, true));
+        prop_assert_eq!(ping(&header(Kind::Ping), &payload).is_ok(), fits(8, false));
+        prop_assert_eq!(goaway(&header(Kind::GoAway), &payload).is_ok(), stream == 0 && payload.len() >= 8);
+        if let Ok(increment) = window_update(&header(Kind::WindowUpdate), &payload) {
+            prop_assert!((1..=MAX_31).contains(&increment) && payload.len() == 4);
+        }
+        if let Ok(settings) = settings(&header(Kind::Settings), &payload) {
+            prop_assert!(stream == 0 && settings.count() <= payload.len() / 6);
+        }
+    }
+
+    #[test]
+    fn a_block_is_put_together_again(block in vec(any::<u8>(), 0..300), max_frame in 1..100_usize, end: bool) {
+        let mut out = Vec::new();
+        put_header_block(&mut out, 9, &block, end, max_frame);
+        let frames = frames(&out);
+        let (first, last) = (frames[0].0, frames[frames.len() - 1].0);
+        prop_assert!(first.kind == Kind::Headers && first.has(flag::END_STREAM) == end && last.has(flag::END_HEADERS));
+        prop_assert_eq!(frames.iter().filter(|(header, _)| header.has(flag::END_HEADERS)).count(), 1);
+        prop_assert!(frames.iter().all(|(header, _)| header.length as usize <= max_frame && header.stream == 9));
+        let mut joined = frames[0].1[headers(&first, frames[0].1).unwrap().fragment].to_vec();
+        frames[1..].iter().for_each(|(_, payload)| joined.extend_from_slice(payload));
+        prop_assert_eq!(joined, block);
     }
 }
