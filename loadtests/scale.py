@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few changes; leaves RESULTS.md alone")
     parser.add_argument("--changes", type=int, default=200, help="of each kind")
-    parser.add_argument("--only", choices=("engine", "agent"), help="leaves RESULTS.md alone")
+    parser.add_argument("--only", choices=("engine", "agent", "latency"), help="leaves RESULTS.md alone; latency: from a policy file to its enforcement, at the smallest size")
     args = parser.parse_args()
     sys.argv = sys.argv[:1]
     wanted = settings.from_command_line()
@@ -47,9 +47,9 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(1))
     leftovers.sweep()
     try:
-        engine = [] if args.only == "agent" else engine_rows()
+        engine = engine_rows() if args.only in (None, "engine") else []
         agent, latency = [], []
-        for rules, identities in [] if args.only == "engine" else SIZES:
+        for rules, identities in {"engine": [], "latency": SIZES[:1]}.get(args.only, SIZES):
             few = (rules, identities) == SIZES[1]
             row, measured = with_agent(wanted, rules, identities, 0 if few else changes)
             agent.append(row)
