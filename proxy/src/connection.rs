@@ -18,6 +18,7 @@ use std::{
 };
 
 use socket2::SockRef;
+use tektin_abi::maps::SteeredValue;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -126,6 +127,7 @@ pub(crate) async fn linger(mut stream: TcpStream, time: Duration) {
 struct Open {
     worker: Rc<Worker>,
     seat: Seat,
+    steered: SteeredValue,
 }
 
 impl Open {
@@ -133,7 +135,8 @@ impl Open {
         let seat = worker.clients.enter(flow, &worker.limits)?;
         worker.counters.connections_total.fetch_add(1, Relaxed);
         worker.counters.connections_open.fetch_add(1, Relaxed);
-        Ok(Self { worker: Rc::clone(worker), seat })
+        worker.ends.enter(&flow.steered);
+        Ok(Self { worker: Rc::clone(worker), seat, steered: flow.steered })
     }
 }
 
@@ -141,5 +144,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.worker.counters.connections_open.fetch_sub(1, Relaxed);
         self.worker.clients.leave(&self.seat);
+        self.worker.ends.leave(&self.steered);
     }
 }

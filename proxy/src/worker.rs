@@ -1,6 +1,7 @@
 //! What the connections of one thread share. Nothing here waits for another thread.
 
 mod clients;
+mod ends;
 mod share;
 mod tallies;
 
@@ -20,6 +21,8 @@ use tokio::{
 
 use clients::Clients;
 pub(crate) use clients::{Full, Seat, Source};
+pub use ends::Concerned;
+use ends::Ends;
 pub(crate) use share::{Held, Share, Wanted};
 pub use tallies::{Tallies, Totals};
 
@@ -41,6 +44,7 @@ pub struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) tallies: Tallies,
     pub(crate) clients: Clients,
+    pub(crate) ends: Ends,
     pub(crate) upstreams: Upstreams,
     /// What is read goes here first, so that a connection needs memory only for what must wait.
     pub(crate) scratch: RefCell<Box<[u8]>>,
@@ -100,6 +104,7 @@ impl Worker {
             counters,
             tallies,
             clients,
+            ends: Ends::default(),
             upstreams,
             scratch,
             policy,
@@ -108,11 +113,16 @@ impl Worker {
         })
     }
 
-    /// From now on every request of this thread is judged by `policy`.
-    pub fn switch_policy(&self, policy: Arc<Snapshot>) {
+    /// From now on every request of this thread is judged by `policy`. Open connections look at it by
+    /// themselves when they are polled next, if it is another one for any of them.
+    pub fn switch_policy(&self, policy: Arc<Snapshot>) -> Concerned {
         let revision = policy.revision();
-        *self.policy.borrow_mut() = policy;
-        self.changes.send_modify(|change| change.revision = revision);
+        let before = self.policy.replace(policy);
+        let concerned = self.ends.concerned(&before, &self.policy.borrow());
+        if concerned == Concerned::Connections {
+            self.changes.send_modify(|change| change.revision = revision);
+        }
+        concerned
     }
 
     pub(crate) fn open_call(&self) -> OpenCall {

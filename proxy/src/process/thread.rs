@@ -24,9 +24,13 @@ use crate::{
     listener::ListenerPair,
     maps::Steered,
     upstream::{SourceAddress, UpstreamSockets},
-    worker::{Stage, Worker},
+    worker::{Concerned, Stage, Worker},
     {counters::Counters, options::Limits, policy::Snapshot, record::RecordSink},
 };
+
+/// Tasks that are polled before the thread looks for orders and events again. A change of policy waits
+/// for them.
+const TURN: u32 = 16;
 
 /// How often totals go to the `verdicts` map.
 const FLUSH: Duration = Duration::from_millis(250);
@@ -61,6 +65,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .event_interval(TURN)
         .on_thread_park(http2::end_turn)
         .build_local(LocalOptions::default())?;
     http2::turns_end();
@@ -105,10 +110,11 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
             biased;
             order = orders.recv() => match order {
                 Some(Order::Policy { snapshot, seen }) => {
-                    worker.switch_policy(snapshot);
-                    let_all_look(connections.len(), worker.open_calls()).await;
-                    // What they have said may wait for the end of a turn that is none.
-                    http2::end_turn();
+                    if worker.switch_policy(snapshot) == Concerned::Connections {
+                        let_all_look(connections.len(), worker.open_calls()).await;
+                        // What they have said may wait for the end of a turn that is none.
+                        http2::end_turn();
+                    }
                     let _ = seen.send(());
                     continue;
                 }
@@ -189,8 +195,7 @@ async fn step(draining: Option<Draining>) {
 async fn let_all_look(connections: usize, calls: usize) {
     // A call that ends says so, which takes its own task and its connection's some turns.
     let turns = if calls == 0 { 1 } else { 1 + LAST_ROUNDS };
-    // The runtime polls at most 61 tasks (its event interval) before it comes back here.
-    for _ in 0..turns * (connections + calls).div_ceil(61) {
+    for _ in 0..turns * (connections + calls).div_ceil(TURN as usize) {
         tokio::task::yield_now().await;
     }
 }

@@ -88,7 +88,7 @@ impl Proxy {
     }
 
     pub(crate) fn switch(&self, update: PolicyUpdate) {
-        self.worker.switch_policy(snapshot(&update));
+        let _ = self.worker.switch_policy(snapshot(&update));
     }
 
     pub(crate) async fn connect(&self) -> Client {
