@@ -15,6 +15,7 @@ use crate::draw::Draw;
 /// Small, so that an input reaches them.
 const LIMITS: Limits = Limits {
     request_octets: 4 << 10,
+    streamed_octets: 64,
     answer_octets: 4 << 10,
     request_values: 2 << 10,
     answer_values: 2 << 10,

@@ -26,7 +26,7 @@ mod topics;
 mod value;
 
 pub use decode::Malformed;
-pub use engine::{Ends, Engine, Outbox};
+pub use engine::{Ends, Engine, Outbox, Passing};
 pub use named::{Misnamed, NamedRequest, What, judge_named};
 pub use record::{Cut, Outcome, Record};
 pub use rules::{Pattern, Policy, Question, Requests, Resource, Role, Rule, RuleSet, Verdict, api_key};
@@ -37,6 +37,8 @@ pub use schema::Versions;
 pub struct Limits {
     /// Octets of a request, which is held until it is judged; a broker's own default is 100 MiB.
     pub request_octets: usize,
+    /// From this size on the records of a request pass in pieces, once it is known that they may.
+    pub streamed_octets: usize,
     /// Octets of an answer that must be looked into; others pass in pieces, whatever their size.
     pub answer_octets: usize,
     /// Values (numbers, texts, fields) of a request.
@@ -60,6 +62,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             request_octets: 32 << 20,
+            streamed_octets: 64 << 10,
             answer_octets: 64 << 20,
             request_values: 1 << 19,
             answer_values: 4 << 20,

@@ -58,10 +58,48 @@ pub(super) fn decode(
     Ok(Decoded { value, extra: reader.extra })
 }
 
+/// Where octets that nobody here looks into stand in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// Where their length stands.
+    pub(super) length_at: usize,
+    pub(super) at: usize,
+    pub(super) octets: usize,
+}
+
+/// Looks for the first octets (records) of a body of which `whole` are to come and `body` are here, which may
+/// end anywhere. `None`: they are not here yet, are null, or the body is none of its version. `values` bounds
+/// what may come before them.
+pub(super) fn first_octets(
+    layout: &Layout,
+    body: &Bytes,
+    whole: usize,
+    version: i16,
+    flexible: bool,
+    values: usize,
+) -> Option<Gap> {
+    let mut reader = Reader::new(body, version, flexible, values);
+    reader.end = whole;
+    reader.stops = StopsAt::FirstOctets;
+    // It stops there by an error.
+    let _ = reader.structure(layout);
+    reader.gap
+}
+
+/// How far a [`Reader`] goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StopsAt {
+    TheEnd,
+    FirstOctets,
+}
+
 pub(super) struct Reader<'a> {
     frame: &'a Bytes,
     pub(super) at: usize,
+    /// Of the message; not all of it may be in `frame`.
     end: usize,
+    stops: StopsAt,
+    gap: Option<Gap>,
     version: i16,
     flexible: bool,
     values: usize,
@@ -70,15 +108,15 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(frame: &'a Bytes, version: i16, flexible: bool, values: usize) -> Self {
-        let extra = Extra::None;
-        Self { frame, at: 0, end: frame.len(), version, flexible, values, extra }
+        let (stops, gap, extra) = (StopsAt::TheEnd, None, Extra::None);
+        Self { frame, at: 0, end: frame.len(), stops, gap, version, flexible, values, extra }
     }
 
     fn take(&mut self, octets: usize) -> Result<&'a [u8], Malformed> {
         if octets > self.end - self.at {
             return Err(Malformed::Truncated);
         }
-        let taken = &self.frame[self.at..self.at + octets];
+        let taken = self.frame.get(self.at..self.at + octets).ok_or(Malformed::Truncated)?;
         self.at += octets;
         Ok(taken)
     }
@@ -113,15 +151,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn slice(&mut self, length: usize) -> Bytes {
-        let slice = self.frame.slice(self.at..self.at + length);
-        self.at += length;
-        slice
+    fn slice(&mut self, length: usize) -> Result<Bytes, Malformed> {
+        let from = self.at;
+        self.take(length)?;
+        Ok(self.frame.slice(from..self.at))
     }
 
     pub(super) fn text(&mut self, compact: bool) -> Result<Option<Bytes>, Malformed> {
         let Some(length) = self.length(2, compact)? else { return Ok(None) };
-        let text = self.slice(length);
+        let text = self.slice(length)?;
         std::str::from_utf8(&text).map_err(|_| Malformed::Text)?;
         Ok(Some(text))
     }
@@ -208,10 +246,18 @@ impl<'a> Reader<'a> {
                 Value::Uuid(id)
             }
             Kind::Text => self.text(self.flexible)?.map_or(Value::Null, Value::Text),
-            Kind::Octets => match self.length(4, self.flexible)? {
-                Some(length) => Value::Octets(self.slice(length)),
-                None => Value::Null,
-            },
+            Kind::Octets => {
+                let length_at = self.at;
+                let length = self.length(4, self.flexible)?;
+                if self.stops == StopsAt::FirstOctets {
+                    self.gap = length.map(|octets| Gap { length_at, at: self.at, octets });
+                    return Err(Malformed::Truncated);
+                }
+                match length {
+                    Some(length) => Value::Octets(self.slice(length)?),
+                    None => Value::Null,
+                }
+            }
             Kind::Struct(layout) => self.structure(layout)?,
             Kind::Array(element) => match self.length(4, self.flexible)? {
                 Some(count) => self.array(element, count)?,

@@ -18,9 +18,9 @@ use bytes::BytesMut;
 pub use outbox::Outbox;
 
 use self::{
-    client::Request,
+    client::{Request, Streaming},
     in_flight::InFlight,
-    inbox::{Admission, Inbox},
+    inbox::{Admission, Inbox, Way},
     names::{Behind, METADATA_BY_ID},
 };
 use super::{
@@ -39,6 +39,8 @@ pub struct Engine {
     in_flight: VecDeque<InFlight>,
     /// A request that waits for names of topic ids.
     held: Option<Request>,
+    /// A request whose records are passing.
+    streaming: Option<Streaming>,
     /// Octets that wait here for an answer of the broker: answers made here, entries that are
     /// put into the answer, and names for records.
     kept: usize,
@@ -64,6 +66,14 @@ pub struct Ends<'a> {
     pub from_broker: &'a mut BytesMut,
     pub to_client: &'a mut Outbox,
     pub to_broker: &'a mut Outbox,
+}
+
+/// Octets of a message that nobody here needs to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passing {
+    pub octets: usize,
+    /// Octets of the same message that come after them.
+    pub behind: usize,
 }
 
 /// Whether requests are still read.
@@ -92,6 +102,7 @@ impl Engine {
             records: VecDeque::new(),
             in_flight: VecDeque::new(),
             held: None,
+            streaming: None,
             behind: VecDeque::new(),
             behind_octets: 0,
             kept: 0,
@@ -123,13 +134,25 @@ impl Engine {
     /// Whether more octets of the client would be looked at: the bound of its buffer.
     #[must_use]
     pub fn wants_client(&self) -> bool {
-        self.may_ask()
+        match self.streaming {
+            Some(_) => self.closed.is_none() && self.to_broker.octets() < self.limits.outbox_octets,
+            None => self.may_ask(),
+        }
+    }
+
+    /// Whether a part of a request is at the broker already whose rest has not come: without it, nothing
+    /// else that is said to the broker could be understood.
+    #[must_use]
+    pub fn is_amid_a_request(&self) -> bool {
+        self.streaming.is_some()
     }
 
     /// Whether more octets of the broker would be looked at.
     #[must_use]
     pub fn wants_broker(&self) -> bool {
-        self.closed.is_none() && self.to_client.octets() < self.limits.outbox_octets
+        self.closed.is_none()
+            && self.to_client.octets() < self.limits.outbox_octets
+            && !self.would_interrupt()
     }
 
     /// Why the connection is to be closed, once both outboxes are written.
@@ -139,7 +162,7 @@ impl Engine {
 
     /// Requests that have no answer yet.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len() + self.behind.len()
+        self.in_flight.len() + self.behind.len() + usize::from(self.streaming.is_some())
     }
 
     /// Judges and passes on what there is. `now` is for latencies.
@@ -158,7 +181,8 @@ impl Engine {
     pub fn octets(&self) -> usize {
         const DUE: usize = 512;
         let waiting = self.to_broker.octets() + self.to_client.octets() + self.behind_octets + self.kept;
-        let held = self.held.as_ref().map_or(0, Request::octets);
+        let held = self.held.as_ref().map_or(0, Request::octets)
+            + self.streaming.as_ref().map_or(0, |streaming| DUE + streaming.names());
         let learned = self.topics.octets() + self.shares.octets() + self.members.octets();
         self.client.held() + self.broker.held() + waiting + held + self.in_flight.len() * DUE + learned
     }
@@ -186,27 +210,68 @@ impl Engine {
         self.broker.admit();
     }
 
-    /// Whether a request or an answer has begun that is held until it is whole.
+    /// Whether a request has begun, or an answer that is held until it is whole.
     #[must_use]
     pub fn is_amid_a_frame(&self) -> bool {
-        self.client.admission() == Admission::Given || self.broker.admission() == Admission::Given
+        self.client.admission() == Admission::Given
+            || self.client.way == Way::Awaited
+            || self.is_amid_a_request()
+            || self.broker.admission() == Admission::Given
     }
 
     /// The connection has ended: what is not answered gets its record.
     pub fn cut(&mut self, why: Cut, now: Instant) {
         let held = self.held.take().map(Request::into_draft);
+        let streaming = self.streaming.take().map(Streaming::into_draft);
         let behind = std::mem::take(&mut self.behind).into_iter().filter_map(|behind| match behind {
             Behind::Held(answer) => answer.draft,
             Behind::Octets(_) => None,
         });
         let due = std::mem::take(&mut self.in_flight).into_iter().filter_map(|due| due.draft);
         (self.kept, self.behind_octets) = (0, 0);
-        for mut draft in behind.chain(due).chain(held) {
+        for mut draft in behind.chain(due).chain(held).chain(streaming) {
             if !matches!(draft.record.outcome, Outcome::Refused(_)) {
                 draft.record.cut = Some(why);
             }
             self.records.push_back(draft.end(now));
         }
+    }
+
+    /// What is next in the client's input and goes to the broker next as it is: whoever carries the
+    /// connection may move it past the engine ([`Engine::passed_request`]).
+    #[must_use]
+    pub fn passing_request(&self) -> Passing {
+        match &self.streaming {
+            Some(streaming)
+                if self.wants_client() && self.client.octets.is_empty() && self.to_broker.octets() == 0 =>
+            {
+                streaming.passing()
+            }
+            _ => Passing::default(),
+        }
+    }
+
+    /// So many of [`Engine::passing_request`] were moved.
+    pub fn passed_request(&mut self, octets: usize) {
+        if let Some(streaming) = &mut self.streaming {
+            streaming.passed(octets);
+        }
+    }
+
+    /// The same from the broker to the client.
+    #[must_use]
+    pub fn passing_answer(&self) -> Passing {
+        let nothing_before =
+            self.broker.octets.is_empty() && self.to_client.octets() == 0 && self.behind.is_empty();
+        match self.closed {
+            None if nothing_before => Passing { octets: self.passing, behind: 0 },
+            _ => Passing::default(),
+        }
+    }
+
+    /// So many of [`Engine::passing_answer`] were moved.
+    pub fn passed_answer(&mut self, octets: usize, now: Instant) {
+        self.passed(octets.min(self.passing), now);
     }
 
     fn await_turn(&mut self, mut due: InFlight) {

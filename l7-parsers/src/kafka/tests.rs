@@ -7,4 +7,5 @@ mod random;
 mod sessions;
 mod splits;
 mod stage;
+mod streaming;
 mod wire;

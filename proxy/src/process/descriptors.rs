@@ -2,15 +2,19 @@
 
 use nix::libc;
 
-use crate::options::Limits;
+use crate::{kafka::PIPES, options::Limits};
 
 /// Descriptors that are no connection's: maps, listeners, the link, logs.
 const OTHERS: u64 = 256;
 
+/// Both ends of the pipes of a thread.
+const PIPE_ENDS: usize = 2 * PIPES;
+
 /// Raises the limit of open files so that every thread may have its connections and sockets to servers,
 /// and makes `limits` fit into what the system grants.
 pub(super) fn make_room(threads: usize, limits: &mut Limits) {
-    let of_a_thread = limits.connections_per_thread.saturating_add(limits.upstreams_per_thread);
+    let of_a_thread =
+        limits.connections_per_thread.saturating_add(limits.upstreams_per_thread).saturating_add(PIPE_ENDS);
     let wanted = (threads as u64).saturating_mul(of_a_thread as u64).saturating_add(OTHERS);
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one rlimit, or fails.
@@ -27,7 +31,7 @@ pub(super) fn make_room(threads: usize, limits: &mut Limits) {
         }
     }
     let files = limit.rlim_cur.saturating_sub(OTHERS) / threads as u64;
-    share(usize::try_from(files).unwrap_or(usize::MAX), limits);
+    share(usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(PIPE_ENDS), limits);
 }
 
 /// Where there are too few for all, clients get the larger part: most of them ask for nothing at a time.

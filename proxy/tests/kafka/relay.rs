@@ -43,14 +43,14 @@ pub(crate) fn start(port: u16, broker: SocketAddr, shared: Arc<Shared>) {
         local.block_on(&runtime, async move {
             let listener = TcpListener::from_std(listener).unwrap();
             loop {
-                let (client, _) = listener.accept().await.unwrap();
+                let (mut client, _) = listener.accept().await.unwrap();
                 let shared = Arc::clone(&shared);
                 tokio::task::spawn_local(async move {
-                    let Ok(upstream) = TcpStream::connect(broker).await else { return };
+                    let Ok(mut upstream) = TcpStream::connect(broker).await else { return };
                     client.set_nodelay(true).unwrap();
                     upstream.set_nodelay(true).unwrap();
                     let mut engine = Engine::new(Limits::default());
-                    let end = carry(&mut engine, client, upstream, &*shared).await;
+                    let end = carry(&mut engine, &mut client, &mut upstream, &*shared).await;
                     shared.ends.lock().unwrap().push(end);
                 });
             }

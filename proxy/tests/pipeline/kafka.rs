@@ -1,5 +1,7 @@
 //! Kafka connections: what ends them, and what they may hold.
 
+mod records;
+
 use std::rc::Rc;
 
 use tektin_proxy::worker::Stage;
@@ -46,8 +48,12 @@ struct Scene {
 
 impl Scene {
     async fn new(limits: Limits) -> Self {
+        Self::of(consumers(), limits).await
+    }
+
+    async fn of(policy: PolicyUpdate, limits: Limits) -> Self {
         let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::with_limits(broker.local_addr().unwrap(), consumers(), limits).await;
+        let proxy = Proxy::with_limits(broker.local_addr().unwrap(), policy, limits).await;
         Self { proxy, broker }
     }
 

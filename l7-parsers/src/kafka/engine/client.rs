@@ -1,12 +1,16 @@
 //! From the client: frame → header → body → decision → broker, or an answer made here.
 
+mod streaming;
+
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use self::streaming::Plan;
+pub(super) use self::streaming::Streaming;
 use super::{
     Engine, Intake, Step,
-    in_flight::{Asked, Draft, Due, InFlight, Whose},
+    in_flight::{Asked, Draft, Due, InFlight, Silence, Whose},
     names::METADATA_BY_ID,
 };
 use crate::kafka::{
@@ -15,7 +19,7 @@ use crate::kafka::{
     decode::{self, Extra},
     encode::Pieces,
     header::{self, Header, Start},
-    judge::{self, Decision, Findings, Judge},
+    judge::{self, Decision, Edit, Findings, Judge},
     merge::Merge,
     schema::{self, Message},
     sessions,
@@ -43,6 +47,15 @@ enum Octets {
     Rewritten,
 }
 
+/// A request and what becomes of it.
+struct Judged {
+    request: Request,
+    decision: Decision,
+    change: sessions::Change,
+    asked: Asked,
+    denied: bool,
+}
+
 impl Request {
     pub(super) fn octets(&self) -> usize {
         self.frame.len()
@@ -56,6 +69,9 @@ impl Request {
 
 impl Engine {
     pub(super) fn client_step(&mut self, policy: &dyn Policy, now: Instant) -> Step {
+        if self.streaming.is_some() {
+            return self.stream(now);
+        }
         if !self.may_ask() {
             return Step::Waits;
         }
@@ -67,6 +83,11 @@ impl Engine {
                 return self.refuse(Closing::RequestLength, Draft::new(start, "", "", now));
             }
         };
+        match self.plan(length, policy, now) {
+            Plan::Unknown => return Step::Waits,
+            Plan::Streams => return Step::Made,
+            Plan::Whole => {}
+        }
         let Some(frame) = self.client.take(4 + length) else { return Step::Waits };
         match self.understand(frame, now) {
             Ok(Some(request)) => self.resolve(request, policy, now),
@@ -147,11 +168,58 @@ impl Engine {
     }
 
     /// Sends the request, what is left of it, or an answer.
-    pub(super) fn decide(&mut self, mut request: Request, policy: &dyn Policy, now: Instant) {
+    pub(super) fn decide(&mut self, request: Request, policy: &dyn Policy, now: Instant) {
+        let Judged { request, decision, change, mut asked, denied } = self.judge(request, policy);
+        let Request { frame, header, mut draft, octets, .. } = request;
+        let (message, version) = (asked.message, asked.start.api_version);
+        let (body, edit) = match decision {
+            Decision::Answer(_) if asked.silence == Silence::Kept => {
+                draft.record.outcome = Outcome::Refused(Closing::ProduceWithoutAnswer);
+                self.end_after(Closing::ProduceWithoutAnswer, draft);
+                return;
+            }
+            Decision::Answer(answer) => {
+                let flexible = header::answer_is_flexible(message, version);
+                let mut pieces = Pieces::default();
+                header::write_answer(asked.start.correlation_id, flexible, &mut pieces);
+                pieces.structure(&message.response, &answer, version, flexible);
+                self.await_turn(InFlight::ready(pieces.into_frame(), draft));
+                return;
+            }
+            Decision::Forward(body, edit) => {
+                let as_it_came = octets == Octets::AsTheyCame && change == sessions::Change::None;
+                ((!as_it_came).then_some(body), edit)
+            }
+            Decision::Rewritten(body, edit) => (Some(body), edit),
+        };
+        asked.edit = edit;
+        if let Some(merge) = &mut asked.edit.merge {
+            merge.detach();
+        }
+        match body {
+            None => self.to_broker.push(frame),
+            Some(body) => {
+                let flexible = message.flexible.contains(version);
+                let mut pieces = Pieces::default();
+                header.write(flexible, &mut pieces);
+                pieces.structure(&message.request, &body, version, flexible);
+                self.to_broker.extend(pieces.into_frame());
+            }
+        }
+        if asked.silence == Silence::Kept && denied {
+            // The allowed part goes its way, then the client learns that something was refused in the
+            // only way there is, as a broker tells it.
+            draft.record.outcome = Outcome::Refused(Closing::ProduceWithoutAnswer);
+            self.end_after(Closing::ProduceWithoutAnswer, draft);
+        } else {
+            self.was_sent(asked, draft, now);
+        }
+    }
+
+    /// Asks the policy in force. What the request is to have done to its answer is in the decision.
+    fn judge(&mut self, mut request: Request, policy: &dyn Policy) -> Judged {
         let start = request.header.start;
-        let version = start.api_version;
-        let layout = &request.message.request;
-        let acks = request.body.get(layout, "Acks").as_int();
+        let acks = request.body.get(&request.message.request, "Acks").as_int();
         let silent = start.api_key == api::PRODUCE && acks == Some(0);
         let client_id = request.draft.record.client_id.clone();
         let body = std::mem::replace(&mut request.body, Value::Absent);
@@ -159,14 +227,14 @@ impl Engine {
             policy,
             message: request.message,
             api: request.api,
-            version,
+            version: start.api_version,
             client_id: &client_id,
             ids: &self.topics,
             group: None,
             transactional_id: None,
             findings: Findings::default(),
         };
-        let (decision, changed) = sessions::decide(&mut self.shares, &mut self.members, &mut judge, body);
+        let (decision, change) = sessions::decide(&mut self.shares, &mut self.members, &mut judge, body);
         let Judge { findings, group, transactional_id, .. } = judge;
         let denied = findings.denied > 0 || findings.code != 0;
         let outcome = match (&decision, denied) {
@@ -174,64 +242,32 @@ impl Engine {
             (_, true) => Outcome::Partly,
             (_, false) => Outcome::Allowed,
         };
-        let mut draft = request.draft;
+        let draft = &mut request.draft;
         draft.found(findings, outcome);
         (draft.record.group, draft.record.transactional_id) = (group.clone(), transactional_id.clone());
-        let (body, mut edit) = match decision {
-            Decision::Answer(_) if silent => {
-                draft.record.outcome = Outcome::Refused(Closing::ProduceWithoutAnswer);
-                self.end_after(Closing::ProduceWithoutAnswer, draft);
-                return;
-            }
-            Decision::Answer(answer) => {
-                let flexible = header::answer_is_flexible(request.message, version);
-                let mut pieces = Pieces::default();
-                header::write_answer(start.correlation_id, flexible, &mut pieces);
-                pieces.structure(&request.message.response, &answer, version, flexible);
-                self.await_turn(InFlight::ready(pieces.into_frame(), draft));
-                return;
-            }
-            Decision::Forward(body, edit) => {
-                let as_it_came = request.octets == Octets::AsTheyCame && changed == sessions::Change::None;
-                ((!as_it_came).then_some(body), edit)
-            }
-            Decision::Rewritten(body, edit) => (Some(body), edit),
+        let asked = Asked {
+            start,
+            message: request.message,
+            api: request.api,
+            edit: Edit::default(),
+            client_id,
+            group,
+            transactional_id,
+            whose: Whose::Client,
+            silence: if silent { Silence::Kept } else { Silence::Broken },
         };
-        if let Some(merge) = &mut edit.merge {
-            merge.detach();
-        }
-        match body {
-            None => self.to_broker.push(request.frame),
-            Some(body) => {
-                let flexible = request.message.flexible.contains(version);
-                let mut pieces = Pieces::default();
-                request.header.write(flexible, &mut pieces);
-                pieces.structure(layout, &body, version, flexible);
-                self.to_broker.extend(pieces.into_frame());
-            }
-        }
-        if silent && denied {
-            // The allowed part goes its way, then the client learns that something was refused in the
-            // only way there is, as a broker tells it.
-            draft.record.outcome = Outcome::Refused(Closing::ProduceWithoutAnswer);
-            self.end_after(Closing::ProduceWithoutAnswer, draft);
-        } else if silent {
+        Judged { request, decision, change, asked, denied }
+    }
+
+    /// All of it goes to the broker now, which owes its answer.
+    fn was_sent(&mut self, asked: Asked, draft: Draft, now: Instant) {
+        if asked.silence == Silence::Kept {
             self.records.push_back(draft.end(now));
-        } else {
-            let asked = Asked {
-                start,
-                message: request.message,
-                api: request.api,
-                edit,
-                client_id,
-                group,
-                transactional_id,
-                whose: Whose::Client,
-            };
-            let kept = asked.edit.merge.as_ref().map_or(0, Merge::octets);
-            let answer = Due::Broker(Box::new(asked));
-            self.await_turn(InFlight { answer, draft: Some(draft), kept });
+            return;
         }
+        let kept = asked.edit.merge.as_ref().map_or(0, Merge::octets);
+        let answer = Due::Broker(Box::new(asked));
+        self.await_turn(InFlight { answer, draft: Some(draft), kept });
     }
 
     fn refuse(&mut self, closing: Closing, mut draft: Draft) -> Step {

@@ -57,10 +57,18 @@ pub(super) struct Asked {
     pub(super) group: Option<String>,
     pub(super) transactional_id: Option<String>,
     pub(super) whose: Whose,
+    pub(super) silence: Silence,
+}
+
+/// Whether a broker says nothing to a request (Produce with acks=0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    Kept,
+    Broken,
 }
 
 impl Asked {
-    fn names(&self) -> usize {
+    pub(super) fn names(&self) -> usize {
         let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
         self.client_id.len() + name(&self.group) + name(&self.transactional_id)
     }

@@ -9,6 +9,18 @@ pub(super) struct Inbox {
     /// 0: there is none.
     frame: usize,
     admission: Admission,
+    pub(super) way: Way,
+}
+
+/// How the frame in front goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Way {
+    #[default]
+    Unknown,
+    /// So far too little of it is here to tell.
+    Awaited,
+    /// It is to be held whole.
+    Whole,
 }
 
 /// Whether a frame may be held whole.
@@ -37,8 +49,14 @@ impl Inbox {
             }
             return None;
         }
-        (self.frame, self.admission) = (0, Admission::Awaited);
+        (self.frame, self.admission, self.way) = (0, Admission::Awaited, Way::Unknown);
         Some(self.octets.split_to(frame).freeze())
+    }
+
+    /// Up to so many of the octets that are here, of a frame that is not held whole.
+    pub(super) fn take_some(&mut self, most: usize) -> Bytes {
+        self.way = Way::Unknown;
+        self.octets.split_to(most.min(self.octets.len())).freeze()
     }
 
     pub(super) fn admission(&self) -> Admission {

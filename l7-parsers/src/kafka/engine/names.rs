@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{
     Engine,
-    in_flight::{Asked, Draft, Due, InFlight, Whose},
+    in_flight::{Asked, Draft, Due, InFlight, Silence, Whose},
 };
 use crate::kafka::{
     Closing, Outcome, Policy,
@@ -62,7 +62,8 @@ impl Engine {
         self.to_broker.extend(pieces.into_frame());
         let edit = Edit::default();
         let (client_id, group, transactional_id) = (String::new(), None, None);
-        let asked = Asked { start, message, api, edit, client_id, group, transactional_id, whose };
+        let silence = Silence::Broken;
+        let asked = Asked { start, message, api, edit, client_id, group, transactional_id, whose, silence };
         let due = InFlight { answer: Due::Broker(Box::new(asked)), draft: None, kept: 0 };
         // The connection does not end before it is answered.
         match self.in_flight.pop_back() {

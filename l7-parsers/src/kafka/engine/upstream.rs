@@ -33,6 +33,9 @@ impl Engine {
         if self.passing > 0 {
             return self.pass(now);
         }
+        if self.would_interrupt() {
+            return Step::Waits;
+        }
         match self.in_flight.front() {
             Some(InFlight { answer: Due::Broker(_), .. }) => self.answer(policy, now),
             Some(_) => {
@@ -44,6 +47,16 @@ impl Engine {
         }
     }
 
+    /// Whether the next answer may need a question to the broker ([`Engine::unknown_in`]) while a request is
+    /// on its way there.
+    pub(super) fn would_interrupt(&self) -> bool {
+        let asks = |due: &InFlight| match &due.answer {
+            Due::Broker(asked) => asked.api.shown == api::Shown::Assignment,
+            Due::Ready(_) | Due::End(_) => false,
+        };
+        self.is_amid_a_request() && self.passing == 0 && self.in_flight.front().is_some_and(asks)
+    }
+
     /// The next octets of an answer that is passing.
     fn pass(&mut self, now: Instant) -> Step {
         let octets = self.passing.min(self.broker.octets.len());
@@ -52,12 +65,17 @@ impl Engine {
         }
         let piece = self.broker.octets.split_to(octets).freeze();
         self.deliver([piece]);
+        self.passed(octets, now);
+        Step::Made
+    }
+
+    /// So many octets of the answer that is passing are the client's now.
+    pub(super) fn passed(&mut self, octets: usize, now: Instant) {
         self.passing -= octets;
-        if self.passing == 0 {
+        if octets > 0 && self.passing == 0 {
             let draft = self.next_due().and_then(|asked| asked.draft);
             self.records.extend(draft.map(|draft| draft.end(now)));
         }
-        Step::Made
     }
 
     /// An answer that was made here, whose turn it is.

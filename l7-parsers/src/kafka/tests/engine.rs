@@ -9,7 +9,7 @@ const PRODUCE: i16 = 0;
 const LIST_OFFSETS: i16 = 2;
 const HEARTBEAT: i16 = 12;
 
-fn heartbeat(group: &str) -> Value {
+pub(super) fn heartbeat(group: &str) -> Value {
     fields(&message(HEARTBEAT).request, [("GroupId", Value::text(group)), ("MemberId", Value::text("m"))])
 }
 
@@ -24,7 +24,7 @@ fn topics(layout: &Layout, names: &[&str]) -> Value {
 }
 
 /// Produce of one partition each with these records.
-fn produce(acks: i64, names: &[&str], records: &Bytes) -> Value {
+pub(super) fn produce(acks: i64, names: &[&str], records: &Bytes) -> Value {
     let layout = &message(PRODUCE).request;
     let topic = layout.inside("TopicData").unwrap();
     let partition = topic.inside("PartitionData").unwrap();

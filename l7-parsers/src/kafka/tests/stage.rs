@@ -56,7 +56,9 @@ pub(super) struct Seen {
 
 impl Stage {
     pub(super) fn new(policy: impl Policy + 'static) -> Self {
-        Self { engine: Engine::new(Limits::default()), policy: Box::new(policy) }
+        // Small, so that both ways of a request are taken.
+        let limits = Limits { streamed_octets: 64, ..Limits::default() };
+        Self { engine: Engine::new(limits), policy: Box::new(policy) }
     }
 
     pub(super) fn client_says(&mut self, octets: &[u8]) {
