@@ -19,6 +19,7 @@ pub mod enforced;
 pub mod engines;
 pub mod events;
 pub mod grpc;
+pub mod hpack;
 pub mod http1;
 pub mod http1_response;
 pub mod http_rules;
@@ -50,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     ("engines", engines::run),
     ("events", events::run),
     ("grpc", grpc::run),
+    ("hpack", hpack::run),
     ("http1", http1::run),
     ("http1_response", http1_response::run),
     ("http_rules", http_rules::run),
