@@ -21,6 +21,7 @@ pub mod events;
 pub mod grpc;
 pub mod hpack;
 pub mod http1;
+pub mod http1_forward;
 pub mod http1_response;
 pub mod http_rules;
 pub mod kafka;
@@ -53,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     ("grpc", grpc::run),
     ("hpack", hpack::run),
     ("http1", http1::run),
+    ("http1_forward", http1_forward::run),
     ("http1_response", http1_response::run),
     ("http_rules", http_rules::run),
     ("kafka", kafka::run),
