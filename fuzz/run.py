@@ -18,8 +18,8 @@ RESULTS = HERE / "RESULTS.md"
 TRIPLE = f"{os.uname().machine}-unknown-linux-gnu"
 TARGET_DIR = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target")).resolve() / "fuzz"
 # What a target reads is longer than this at most; 0: libFuzzer finds out by itself.
-LONGEST = {"path": 256, "authority": 128, "packet": 256, "antispoof": 160, "chunked": 512, "http1": 1024, "http1_forward": 1024,
-           "documents": 2048, "engines": 512, "http_rules": 384, "conntrack": 512, "hpack": 512}
+LONGEST = {"path": 256, "authority": 128, "packet": 256, "antispoof": 160, "chunked": 512, "http1": 1024,
+           "http1_forward": 1024, "documents": 2048, "engines": 512, "http_rules": 384, "conntrack": 512, "hpack": 512}
 
 
 @dataclasses.dataclass
