@@ -27,7 +27,7 @@ use tokio::{
 use crate::{
     capture::{Accepted, Flow, SteeringTable},
     detect::{DetectError, Detected, Expected, Protocol},
-    http1, http2, kafka,
+    http1, http2, kafka, pacing,
     record::Recording,
     worker::{Full, Seat, Worker},
 };
@@ -43,6 +43,7 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
         }
     };
     let flow = captured.flow;
+    pacing::suit_client(SockRef::from(&captured.stream), &flow);
     let open = match Open::new(&worker, &flow) {
         Ok(open) => open,
         Err(full) => {

@@ -15,6 +15,7 @@ mod link;
 mod listener;
 mod maps;
 pub mod options;
+mod pacing;
 pub mod policy;
 mod process;
 pub mod record;

@@ -9,6 +9,8 @@ use std::{
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tektin_abi::maps::mark;
 
+use crate::pacing;
+
 /// Connections that wait for a worker. The kernel's `somaxconn` bounds it too.
 const BACKLOG: i32 = 4096;
 
@@ -42,6 +44,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // As are these.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+    pacing::accept_unpaced(&socket);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     capture::Flow,
+    pacing,
     verdict::{Admission, Permit},
 };
 
@@ -116,10 +117,8 @@ impl UpstreamSockets {
                 }
                 SourceAddress::Client => (Bind::AddressAndPort(peer), Some(Bind::Address(peer.ip()))),
             };
-            match (self.try_connect(first, flow.original_dst.0).await, second) {
-                (Err(error), Some(second)) if is_taken(&error) => {
-                    self.try_connect(second, flow.original_dst.0).await
-                }
+            match (self.try_connect(first, flow).await, second) {
+                (Err(error), Some(second)) if is_taken(&error) => self.try_connect(second, flow).await,
                 (result, _) => result,
             }
         };
@@ -129,11 +128,13 @@ impl UpstreamSockets {
         }
     }
 
-    async fn try_connect(&self, bind: Bind, to: SocketAddr) -> io::Result<TcpStream> {
+    async fn try_connect(&self, bind: Bind, flow: &Flow) -> io::Result<TcpStream> {
+        let to = flow.original_dst.0;
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+        pacing::suit_server(&socket, flow);
         if let Some(mark) = self.mark {
             socket.set_mark(mark)?;
         }
