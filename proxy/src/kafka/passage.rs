@@ -3,6 +3,7 @@
 use std::future::pending;
 
 use bytes::BytesMut;
+use futures::FutureExt;
 use l7_parsers::kafka::Passing;
 use tokio::net::{TcpStream, tcp::ReadHalf};
 
@@ -93,21 +94,7 @@ impl Passage {
             return pending().await;
         }
         if self.state == State::Passes {
-            if self.pipe.held() == 0 {
-                match self.pipe.fill(source.as_ref(), passing.octets).await {
-                    Ok(Filled::Holds) => {}
-                    Ok(Filled::End) => return Ok(Moved::End),
-                    Ok(Filled::Impossible) => {
-                        self.state = State::Copies;
-                        return Ok(Moved::Past(0));
-                    }
-                    Err(_) => return Err(Failed::Source),
-                }
-            }
-            // The reader needs not be woken for the piece at the end of these: it waits for more of the message.
-            let all = passing.octets == self.pipe.held() && passing.behind == 0;
-            let behind = if all { Behind::Nothing } else { Behind::More };
-            return self.pipe.empty(sink, behind).await.map(Moved::Past).map_err(|_| Failed::Sink);
+            return self.pass(source.as_ref(), sink, passing).await;
         }
         let portion = if self.state == State::HasPassed { START } else { ROOM };
         match receive(source, engine, portion).await {
@@ -120,5 +107,36 @@ impl Passage {
             }
             Err(_) => Err(Failed::Source),
         }
+    }
+
+    async fn pass(
+        &mut self,
+        source: &TcpStream,
+        sink: &TcpStream,
+        passing: Passing,
+    ) -> Result<Moved, Failed> {
+        // The reader needs not be woken for the piece at the end of these: it waits for more of the message.
+        let behind = |held| match passing.octets == held && passing.behind == 0 {
+            true => Behind::Nothing,
+            false => Behind::More,
+        };
+        let moved = if self.pipe.held() == 0 {
+            match self.pipe.fill(source, passing.octets).await {
+                Ok(Filled::Holds) => {}
+                Ok(Filled::End) => return Ok(Moved::End),
+                Ok(Filled::Impossible) => {
+                    self.state = State::Copies;
+                    return Ok(Moved::Past(0));
+                }
+                Err(_) => return Err(Failed::Source),
+            }
+            // What cannot go on at once is to be counted as held before anybody waits for it.
+            let behind = behind(self.pipe.held());
+            self.pipe.empty(sink, behind).now_or_never().unwrap_or(Ok(0))
+        } else {
+            let behind = behind(self.pipe.held());
+            self.pipe.empty(sink, behind).await
+        };
+        moved.map(Moved::Past).map_err(|_| Failed::Sink)
     }
 }
