@@ -1,7 +1,6 @@
 //! The transparent L7 proxy: reads steered connections, judges each request, forwards what is
 //! allowed. Start reading at `connection.rs`.
 
-pub mod body;
 mod capabilities;
 pub mod capture;
 pub mod connection;

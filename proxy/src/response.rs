@@ -1,10 +1,9 @@
 //! Answers of the proxy's own, in the words of the client's protocol.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use l7_parsers::http2::frame::{Code, ErrorCode};
 use policy_engine::http::{Headers, HttpRequest};
-
-use crate::body::ResponseBody;
 
 /// What the client of a denied request is told: the same whoever denied it and why.
 const DENIED: &str = "Access denied";
@@ -84,7 +83,7 @@ pub(crate) fn denied_now(tongue: Tongue) -> Answer {
 }
 
 /// What ends a call whose server is gone in the middle of it, or reset it.
-pub(crate) fn failed(tongue: Tongue, status: StatusCode, reset: Option<h2::Reason>) -> Answer {
+pub(crate) fn failed(tongue: Tongue, status: StatusCode, reset: Option<Code>) -> Answer {
     match (tongue, reset) {
         (Tongue::Grpc(content_type), Some(reason)) => {
             trailers_only(content_type, GrpcStatus::from(reason), FAILED)
@@ -94,14 +93,14 @@ pub(crate) fn failed(tongue: Tongue, status: StatusCode, reset: Option<h2::Reaso
 }
 
 /// The trailers that end an answer which has begun.
-pub(crate) fn trailers(status: GrpcStatus, message: &str) -> HeaderMap {
-    [(GRPC_STATUS, HeaderValue::from(status as u16)), (GRPC_MESSAGE, encoded(message))].into_iter().collect()
+pub(crate) fn trailers(status: GrpcStatus, message: &str) -> Vec<(HeaderName, HeaderValue)> {
+    vec![(GRPC_STATUS, HeaderValue::from(status as u16)), (GRPC_MESSAGE, encoded(message))]
 }
 
 /// The same as the last frame of a body of gRPC-Web.
 pub(crate) fn trailers_in_body(status: GrpcStatus, message: &str) -> Vec<u8> {
     let mut lines = Vec::new();
-    for (name, value) in &trailers(status, message) {
+    for (name, value) in trailers(status, message) {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             lines.extend_from_slice(part);
         }
@@ -155,14 +154,14 @@ impl From<StatusCode> for GrpcStatus {
 }
 
 /// As PROTOCOL-HTTP2.md of the gRPC project maps a stream's reset.
-impl From<h2::Reason> for GrpcStatus {
-    fn from(reason: h2::Reason) -> Self {
-        match reason {
-            h2::Reason::CANCEL => Self::Cancelled,
-            h2::Reason::REFUSED_STREAM => Self::Unavailable,
-            h2::Reason::ENHANCE_YOUR_CALM => Self::ResourceExhausted,
-            h2::Reason::INADEQUATE_SECURITY => Self::PermissionDenied,
-            h2::Reason::STREAM_CLOSED => Self::Unknown,
+impl From<Code> for GrpcStatus {
+    fn from(code: Code) -> Self {
+        match ErrorCode::from_u32(code.0) {
+            Some(ErrorCode::Cancel) => Self::Cancelled,
+            Some(ErrorCode::RefusedStream) => Self::Unavailable,
+            Some(ErrorCode::EnhanceYourCalm) => Self::ResourceExhausted,
+            Some(ErrorCode::InadequateSecurity) => Self::PermissionDenied,
+            Some(ErrorCode::StreamClosed) => Self::Unknown,
             _ => Self::Internal,
         }
     }
@@ -180,15 +179,6 @@ fn encoded(message: &str) -> HeaderValue {
     }
     // Only what a header may hold is left.
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(DENIED))
-}
-
-impl From<Answer> for Response<ResponseBody> {
-    fn from(answer: Answer) -> Self {
-        let mut response = Response::new(ResponseBody::Own(answer.body));
-        *response.status_mut() = answer.status;
-        response.headers_mut().extend(answer.fields);
-        response
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The connection to the server, in the client's name.
 
 mod http1;
-mod http2;
 mod kept;
 mod places;
 mod socket;
@@ -9,14 +8,11 @@ mod socket;
 use std::{io, time::Duration};
 
 use http::StatusCode;
-use l7_parsers::http1::Refusal;
-
-use crate::body::reset_of;
+use l7_parsers::{http1::Refusal, http2::frame::Code};
 
 pub(crate) use http1::Http1Upstream;
-pub(crate) use http2::{Http2Upstream, SendError};
 pub(crate) use kept::Kept;
-pub(crate) use places::Places;
+pub(crate) use places::{Place, Places};
 pub use socket::{SourceAddress, UpstreamSockets};
 pub(crate) use socket::{UpstreamSocket, Upstreams};
 
@@ -37,42 +33,39 @@ pub(crate) enum UpstreamError {
     Broken(#[source] io::Error),
     #[error("malformed response: {0}")]
     Malformed(#[from] Refusal),
-    #[error("http2 error: {0}")]
-    Http2(#[from] h2::Error),
+    #[error("the server reset the stream: {0}")]
+    Reset(Code),
+    #[error("malformed response: {0}")]
+    MalformedHttp2(String),
+    #[error("the server breaks HTTP/2: {0}")]
+    Protocol(String),
+    #[error("the server sends nothing any more")]
+    Silent,
     #[error("response switches to a protocol that the request did not ask for")]
     UnaskedSwitch,
 }
 
 impl UpstreamError {
     /// With what reason the server reset the stream; `None`: it did not.
-    pub(crate) fn reset(&self) -> Option<h2::Reason> {
+    pub(crate) fn reset(&self) -> Option<Code> {
         match self {
-            Self::Http2(error) => reset_of(error),
+            Self::Reset(code) => Some(*code),
             _ => None,
         }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::ConnectTime(_) | Self::ResponseTime(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTime(_) | Self::ResponseTime(_) | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
             Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_)
             | Self::Closed
             | Self::Broken(_)
             | Self::Malformed(_)
-            | Self::Http2(_)
+            | Self::Reset(_)
+            | Self::MalformedHttp2(_)
+            | Self::Protocol(_)
             | Self::UnaskedSwitch => StatusCode::BAD_GATEWAY,
         }
     }
-}
-
-/// hyper's own text says little; its sources say what happened.
-pub(crate) fn sources(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
 }

@@ -20,7 +20,6 @@ use super::{
 use crate::{
     capture::Accepted,
     connection,
-    http2::{self, LAST_ROUNDS},
     listener::ListenerPair,
     maps::Steered,
     upstream::{SourceAddress, UpstreamSockets},
@@ -66,9 +65,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
         .enable_io()
         .enable_time()
         .event_interval(TURN)
-        .on_thread_park(http2::end_turn)
         .build_local(LocalOptions::default())?;
-    http2::turns_end();
     runtime.block_on(serve(setup))
 }
 
@@ -112,8 +109,6 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
                 Some(Order::Policy { snapshot, seen }) => {
                     if worker.switch_policy(snapshot) == Concerned::Connections {
                         let_all_look(connections.len(), worker.open_calls()).await;
-                        // What they have said may wait for the end of a turn that is none.
-                        http2::end_turn();
                     }
                     let _ = seen.send(());
                     continue;
@@ -189,6 +184,9 @@ async fn step(draining: Option<Draining>) {
         None => std::future::pending().await,
     }
 }
+
+/// How often a connection is run to say how its calls end.
+const LAST_ROUNDS: usize = 3;
 
 /// Lets every connection see the new policy before it is acknowledged: the kernel switches after that,
 /// and would drop what tells the ends of a connection that is no longer allowed.

@@ -72,14 +72,14 @@ pub(crate) struct UpstreamSocket {
 
 impl UpstreamSocket {
     /// The place is to be kept for as long as the stream.
-    pub(super) fn into_parts(self) -> (TcpStream, Place) {
+    pub(crate) fn into_parts(self) -> (TcpStream, Place) {
         (self.stream, self.place)
     }
 }
 
 impl Upstreams {
     /// Connects to the original destination. The permit shows that a request was allowed to go there.
-    pub(super) async fn connect<R>(
+    pub(crate) async fn connect<R>(
         &self,
         _permit: &Permit<R>,
         flow: &Flow,

@@ -75,16 +75,6 @@ impl Share {
         Poll::Pending
     }
 
-    /// Counts octets that a peer may send unasked, for as long as the value lives. `None` where the source
-    /// holds so much that they would leave it less than three quarters of its share for what is on its way.
-    pub(crate) fn reserve(self: &Arc<Self>, octets: usize) -> Option<Held> {
-        let left = self.all.most.saturating_sub(self.all.octets.load(Relaxed));
-        if self.octets.load(Relaxed) + octets > (self.most / 4).min(left / 2) {
-            return None;
-        }
-        Some(Held::of(self, octets))
-    }
-
     pub(crate) fn hold(&self, octets: usize) {
         self.octets.fetch_add(octets, Relaxed);
         self.all.octets.fetch_add(octets, Relaxed);
@@ -146,19 +136,5 @@ mod tests {
         greedy.release(11);
         assert!(greedy.poll_room(Wanted::More, &cx).is_ready());
         assert!(all.waiting().is_empty());
-    }
-
-    #[test]
-    fn reservations_leave_most_of_a_share() {
-        let share = Share::new(100, &All::new(1000));
-        let reserved = share.reserve(15).expect("room");
-        assert!(share.reserve(15).is_none(), "more than a quarter");
-        let other = share.reserve(10).expect("a quarter of it");
-        assert!(share.has_room(Wanted::More));
-        drop(reserved);
-        assert!(share.reserve(15).is_some());
-        drop(other);
-        assert_eq!(share.octets.load(Relaxed), 0);
-        assert!(Share::new(100, &All::new(40)).reserve(21).is_none(), "others need room, too");
     }
 }

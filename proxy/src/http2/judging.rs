@@ -1,0 +1,197 @@
+//! A request from its header block to the server: read, judged, sent; or kept until there is a server that
+//! takes it, and judged once more then.
+
+use std::{rc::Rc, task::Context};
+
+use http::StatusCode;
+use l7_parsers::http2::{
+    frame::ErrorCode,
+    hpack::{Decoded, Field},
+};
+
+use super::{
+    asking::wrong_body,
+    call::Call,
+    fault::Fault,
+    fields::{Fields, is_hop},
+    request::{Request, Unreadable},
+    session::Session,
+    stream::{Asking, Log, Stream},
+    ticks::now,
+    upstream::Upstream,
+};
+use crate::{
+    record::Recording,
+    response::{self, Tongue, text},
+    verdict::{Permit, Verdict, judge},
+    worker::{Held, Wanted},
+};
+
+/// For how many of these a head counts that is too large.
+const OVERLONG: usize = 10;
+
+impl Session {
+    /// A request: refused, denied, sent, or kept until it can be sent.
+    pub(super) fn ask(
+        &mut self,
+        id: u32,
+        decoded: Decoded,
+        fields: Fields,
+        ended: bool,
+    ) -> Result<(), Fault> {
+        let mut recording = Recording::start(&self.worker, &self.flow);
+        recording.protocol("HTTP/2");
+        let tongue = Tongue::of_fields(&fields);
+        let octets = fields.list_octets();
+        let log = match tongue {
+            Tongue::Http => Log::Request(Some(Box::new(recording))),
+            Tongue::Grpc(_) => Log::Call(Box::new(Call::new(&self.worker, recording, &fields))),
+        };
+        let mut stream = Box::new(Stream::new(log, tongue.clone(), [0, self.client.stream_room]));
+        stream.upload.ended = ended;
+        self.streams.insert(id, stream);
+        if decoded == Decoded::Overlong {
+            // A few octets on the wire may stand for many: who goes on with that is put out soon.
+            self.stream_errors += OVERLONG;
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            self.refuse_with(id, status, "request head too large");
+            return Ok(());
+        }
+        let request = match Request::read(fields, self.worker.limits.http1.fields) {
+            Ok(request) => request,
+            Err(Unreadable::Malformed(fault)) => return Err(Fault::stream(id, ErrorCode::Protocol, fault)),
+            Err(Unreadable::Refused(error)) => {
+                self.refuse_with(id, StatusCode::BAD_REQUEST, &error.to_string());
+                return Ok(());
+            }
+        };
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        stream.log.note(|recording| recording.request("HTTP/2", &request.facts()));
+        stream.is_head = request.is_head();
+        stream.upload.expect(request.length);
+        if ended {
+            stream.upload.end(None).map_err(|fault| wrong_body(id, fault))?;
+        }
+        let has_room = stream.log.call().is_none() || self.share.has_room(Wanted::More);
+        if has_room && self.parked.is_empty() && self.upstreams.last().is_some_and(Upstream::has_room) {
+            self.judge_and_send(id, request, octets);
+        } else {
+            self.park(id, request);
+        }
+        Ok(())
+    }
+
+    fn refuse_with(&mut self, id: u32, status: StatusCode, why: &str) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.log.note(|recording| recording.refused(why));
+        let answer = text(stream.tongue.clone(), status, why);
+        self.say(id, &answer);
+    }
+
+    fn judge_and_send(&mut self, id: u32, request: Request, octets: usize) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let kept = stream.log.call().map(|_| request.clone());
+        match self.worker.with_policy(|policy| judge(request, policy, &self.flow)) {
+            Verdict::Allowed(permit, judgement) => {
+                stream.log.note(|recording| recording.judged(&judgement));
+                if let (Some(call), Some(head)) = (stream.log.call(), kept) {
+                    // What its head takes is kept for as long as it is open.
+                    call.keep(head, Held::of(&self.share, octets));
+                }
+                self.send(id, permit);
+            }
+            Verdict::Denied(_, judgement) => {
+                stream.log.note(|recording| recording.judged(&judgement));
+                let answer = response::denied(stream.tongue.clone());
+                self.say(id, &answer);
+            }
+        }
+    }
+
+    /// Keeps an allowed request until there is somebody to send it to.
+    fn park(&mut self, id: u32, request: Request) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        match self.worker.with_policy(|policy| judge(request.clone(), policy, &self.flow)) {
+            Verdict::Allowed(permit, judgement) => {
+                stream.log.note(|recording| recording.judged(&judgement));
+                stream.asking = Asking::Parked(Box::new(request));
+                self.parked.push_back(id);
+                self.connect(permit);
+            }
+            Verdict::Denied(_, judgement) => {
+                stream.log.note(|recording| recording.judged(&judgement));
+                let answer = response::denied(stream.tongue.clone());
+                self.say(id, &answer);
+            }
+        }
+    }
+
+    fn wants_connection(&self) -> bool {
+        self.connecting.is_none() && self.upstreams.last().is_none_or(|last| last.leaves)
+    }
+
+    /// Connects to the server, unless there is a connection that takes requests, or will be.
+    fn connect(&mut self, permit: Permit<Request>) {
+        if !self.wants_connection() {
+            return;
+        }
+        let (worker, flow) = (Rc::clone(&self.worker), self.flow);
+        self.connecting = Some(Box::pin(async move { worker.upstreams.connect(&permit, &flow).await }));
+    }
+
+    /// Sends requests that could not be sent before.
+    pub(super) fn ask_parked(&mut self, cx: &Context<'_>) {
+        while let Some(id) = self.parked.front().copied() {
+            let Some(Asking::Parked(request)) = self.streams.get(&id).map(|stream| &stream.asking) else {
+                self.parked.pop_front();
+                continue;
+            };
+            if !self.upstreams.last().is_some_and(Upstream::has_room) {
+                if !self.wants_connection() {
+                    return;
+                }
+                let request = Request::clone(request);
+                // The server may have left meanwhile. Whether it is denied now is seen when it is sent.
+                if let Verdict::Allowed(permit, _) =
+                    self.worker.with_policy(|policy| judge(request, policy, &self.flow))
+                {
+                    self.connect(permit);
+                }
+                return;
+            }
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            if stream.log.call().is_some() && self.share.poll_room(Wanted::More, cx).is_pending() {
+                return;
+            }
+            self.parked.pop_front();
+            if let Asking::Parked(request) = std::mem::replace(&mut stream.asking, Asking::Nobody) {
+                let octets = request.fields().list_octets();
+                self.judge_and_send(id, *request, octets);
+            }
+        }
+    }
+
+    /// Opens the server's stream. Its number is the client's: numbers only have to grow.
+    fn send(&mut self, id: u32, permit: Permit<Request>) {
+        let (request, _permit) = permit.open();
+        let (Some(stream), Some(upstream)) = (self.streams.get_mut(&id), self.upstreams.last_mut()) else {
+            return;
+        };
+        (upstream.last_stream, upstream.open) = (id, upstream.open + 1);
+        stream.asking = Asking::Sent(upstream.number);
+        stream.since = now();
+        stream.upload.room = upstream.half.stream_room;
+        let pseudo = request.pseudo();
+        let pseudo = pseudo.iter().map(|(name, value)| Field {
+            name: name.as_bytes(),
+            value: value.as_bytes(),
+            never_indexed: false,
+        });
+        // A rule may add any field.
+        let fields = request.fields().iter().filter(|field| !is_hop(field));
+        let is_whole = stream.upload.ended && stream.upload.waits() == 0;
+        upstream.half.put_block(id, pseudo.chain(fields), is_whole);
+        stream.upload.done = is_whole;
+        stream.upload.list(id, &mut upstream.half);
+    }
+}
