@@ -31,6 +31,9 @@ const USUAL_WINDOW: u32 = 65_535;
 pub(super) const USUAL_FRAME: usize = 16 << 10;
 const USUAL_TABLE: usize = 4096;
 
+/// Octets of one peer that wait in lanes, from which on it sends no more until some of them have gone.
+const MOST_WAITING: usize = 2 << 20;
+
 pub(super) struct Half {
     pub(super) out: Out,
     encoder: Encoder,
@@ -260,8 +263,8 @@ impl Half {
         if self.owed < WORTH_A_FRAME {
             return true;
         }
-        let kept =
-            if share.has_room(Wanted::More) { 0 } else { u32::try_from(self.waiting).unwrap_or(u32::MAX) };
+        let may_hold = self.waiting < MOST_WAITING && share.has_room(Wanted::More);
+        let kept = if may_hold { 0 } else { u32::try_from(self.waiting).unwrap_or(u32::MAX) };
         let octets = self.owed.saturating_sub(kept);
         if octets < WORTH_A_FRAME {
             return false;
