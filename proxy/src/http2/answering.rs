@@ -15,7 +15,7 @@ use super::{
     stream::{Asking, Stream},
     ticks::now,
 };
-use crate::{grpc::Side, upstream::UpstreamError};
+use crate::{grpc::Side, upstream::UpstreamError, worker::Wanted};
 
 /// Octets of a header block on the wire, for each that a head may have.
 const BLOCK: usize = 4;
@@ -31,6 +31,8 @@ impl Session {
             let frame = self.upstreams[at].half.frame(&octets[read..]);
             let result = match frame {
                 Ok(None) => break,
+                // A few octets of these may be many of a head, and the client takes none now.
+                Ok(Some((header, _))) if is_head(header.kind) && self.client.out.is_full() => break,
                 Ok(Some((header, payload))) => {
                     read += HEADER + payload.len();
                     self.server_frame(at, &header, payload)
@@ -46,7 +48,7 @@ impl Session {
                 Err(Fault::Stream(id, code, what)) => self.server_breaks(at, id, code, what),
             }
         }
-        self.upstreams[at].half.hold(&octets[read..]);
+        self.upstreams[at].half.hold(&octets[read..], read);
         Ok(())
     }
 
@@ -88,9 +90,12 @@ impl Session {
                     let number = self.upstreams[at].number;
                     let more = self.upstreams[at].half.settle(settings);
                     self.shift_rooms(more, |stream| stream.is_at(number).then_some(&mut stream.upload))?;
-                    let half = &mut self.upstreams[at].half;
-                    for (id, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.is_at(number)) {
-                        stream.upload.list(*id, half);
+                    if more > 0 {
+                        let half = &mut self.upstreams[at].half;
+                        for (id, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.is_at(number))
+                        {
+                            stream.upload.list(*id, half);
+                        }
                     }
                 }
                 Ok(())
@@ -159,12 +164,10 @@ impl Session {
         }
         let log = &stream.log;
         let kept = stream.answer.pass(id, data, client, |octets| log.passes(Side::Answer, octets));
-        if kept > 0 {
-            if client.blocked.len() == 1 {
-                clock.taken();
-            }
-            share.hold(kept);
+        if kept < data.len() || upstreams.iter().all(|upstream| upstream.half.waiting == 0) {
+            clock.taken();
         }
+        share.hold(kept);
         let half = &mut upstreams[at].half;
         half.waiting += kept;
         half.give_back_stream(id, &mut stream.answer, data.len() - kept);
@@ -188,7 +191,7 @@ impl Session {
 
     fn answer_fields(&mut self, at: usize, id: u32, fields: &Fields, ended: bool) -> Result<(), Fault> {
         let number = self.upstreams[at].number;
-        let Self { streams, client, .. } = self;
+        let Self { streams, client, share, .. } = self;
         let Some(stream) = streams.get_mut(&id).filter(|stream| stream.is_at(number)) else { return Ok(()) };
         if stream.answer.ended {
             return Err(Fault::stream(id, ErrorCode::StreamClosed, "HEADERS behind the end of an answer"));
@@ -208,6 +211,14 @@ impl Session {
             let log = &stream.log;
             let kept = stream.answer.pass(id, &[], client, |octets| log.passes(Side::Answer, octets));
             debug_assert_eq!(kept, 0, "there was nothing to keep");
+            if stream.answer.waits() > 0 {
+                // They wait behind the body.
+                if !share.has_room(Wanted::Answers) {
+                    return Err(Fault::stream(id, ErrorCode::EnhanceYourCalm, "no room for its trailers"));
+                }
+                stream.kept = fields.list_octets();
+                share.hold(stream.kept);
+            }
             self.settle(id);
             return Ok(());
         }
@@ -280,6 +291,10 @@ impl Session {
             self.not_taken(id);
         }
     }
+}
+
+fn is_head(kind: Kind) -> bool {
+    matches!(kind, Kind::Headers | Kind::Continuation)
 }
 
 /// Of a final answer or of an interim one. Checks the other fields with it.

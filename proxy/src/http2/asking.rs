@@ -44,7 +44,7 @@ impl Session {
             }
             self.check_patience()?;
         }
-        self.client.hold(&octets[at..]);
+        self.client.hold(&octets[at..], at);
         Ok(())
     }
 
@@ -73,8 +73,10 @@ impl Session {
                 if !header.has(flag::ACK) {
                     let more = self.client.settle(settings);
                     self.shift_rooms(more, |stream| Some(&mut stream.answer))?;
-                    for (id, stream) in &mut self.streams {
-                        stream.answer.list(*id, &mut self.client);
+                    if more > 0 {
+                        for (id, stream) in &mut self.streams {
+                            stream.answer.list(*id, &mut self.client);
+                        }
                     }
                 }
                 Ok(())

@@ -28,7 +28,9 @@ pub(super) struct Clock {
     pub(super) began: Duration,
     /// When the client sent something last, whatever it was.
     heard: Duration,
-    /// When it took something last, or nothing waited for it.
+    /// When its socket took something last, or nothing waited for that.
+    wrote: Duration,
+    /// When its windows did. Answers to its PINGs need none, and are no sign that it reads.
     taken: Duration,
     /// When the last stream came or ended.
     pub(super) last: Duration,
@@ -66,6 +68,7 @@ impl Clock {
             patience: None,
             began: now,
             heard: now,
+            wrote: now,
             taken: now,
             last: now,
             asked: None,
@@ -75,6 +78,10 @@ impl Clock {
 
     pub(super) fn heard(&mut self) {
         self.heard = now();
+    }
+
+    pub(super) fn wrote(&mut self) {
+        self.wrote = now();
     }
 
     pub(super) fn taken(&mut self) {
@@ -133,10 +140,13 @@ impl Session {
         if [part, block].into_iter().flatten().any(|since| past(since, limits.head_time)) {
             return Err(Ended::HeadTime);
         }
-        let waits = |stream: &Stream| stream.answer.waits() > 0;
-        if self.client.out.is_empty() && !self.streams.values().any(|stream| waits(stream)) {
+        if self.client.out.is_empty() {
+            self.clock.wrote = now;
+        }
+        if !self.streams.values().any(|stream| stream.answer.waits() > 0) {
             self.clock.taken = now;
-        } else if past(self.clock.taken, limits.stall_time) {
+        }
+        if past(self.clock.wrote.min(self.clock.taken), limits.stall_time) {
             return Err(Ended::NotRead);
         }
         if !past(self.clock.heard, limits.first_octet_time) {

@@ -48,9 +48,12 @@ impl Session {
     pub(super) fn say(&mut self, id: u32, answer: &Answer) {
         self.leave_server(id, ErrorCode::Cancel.into());
         self.stop_listening(id);
-        let Self { streams, client, share, .. } = self;
+        let Self { streams, client, share, parked_octets, .. } = self;
         let Some(stream) = streams.get_mut(&id) else { return };
-        stream.asking = Asking::Nobody;
+        if let Asking::Parked(_) = std::mem::replace(&mut stream.asking, Asking::Nobody) {
+            *parked_octets -= stream.kept;
+            share.release(std::mem::take(&mut stream.kept));
+        }
         stream.log.note(|recording| {
             recording.status(answer.status);
             let said = answer.fields.iter().find(|(name, _)| *name == GRPC_STATUS);
@@ -61,11 +64,13 @@ impl Session {
         stream.log.begins(None);
         let status =
             Field { name: b":status", value: answer.status.as_str().as_bytes(), never_indexed: false };
-        let is_whole = answer.body.is_empty();
+        // RFC 9110 §9.3.2: an answer to HEAD is the head of one.
+        let body: &[u8] = if stream.is_head { &[] } else { &answer.body };
+        let is_whole = body.is_empty();
         client.put_block(id, std::iter::once(status).chain(answer.fields.iter().map(field)), is_whole);
         stream.answer.ended = true;
         stream.answer.done = is_whole;
-        share.hold(stream.answer.pass(id, &answer.body, client, |_| ()));
+        share.hold(stream.answer.pass(id, body, client, |_| ()));
         self.settle(id);
     }
 
@@ -125,11 +130,25 @@ impl Session {
         let Some(mut stream) = self.streams.remove(&id) else { return };
         let (uploaded, answered) = (stream.upload.discard(), stream.answer.discard());
         self.client.waiting -= uploaded;
-        self.share.release(uploaded + answered);
+        self.share.release(uploaded + answered + stream.kept);
+        if matches!(stream.asking, Asking::Parked(_)) {
+            self.parked_octets -= stream.kept;
+        }
+        self.forget();
         if !stream.answered {
             self.given_up += 1;
         }
         self.clock.last = now();
+    }
+
+    /// Lists forget a stream when its turn comes, which a peer may put off for ever.
+    fn forget(&mut self) {
+        let Self { streams, client, parked, .. } = self;
+        for list in [&mut client.blocked, parked] {
+            if list.len() > 2 * streams.len() + 64 {
+                list.retain(|id| streams.contains_key(id));
+            }
+        }
     }
 
     /// The client wants no more of a stream.

@@ -25,6 +25,8 @@ struct Place {
 pub(super) struct Text {
     start: usize,
     length: usize,
+    /// Of the field that it came in.
+    pub(super) never_indexed: bool,
 }
 
 impl Fields {
@@ -67,14 +69,14 @@ impl Fields {
     /// The value of the field at this place of the order.
     pub(super) fn value_of(&self, number: usize) -> Text {
         let place = &self.places[number];
-        Text { start: place.start + place.name, length: place.value }
+        Text { start: place.start + place.name, length: place.value, never_indexed: place.never_indexed }
     }
 
-    /// Keeps a text along with the fields.
-    pub(super) fn keep(&mut self, text: &str) -> Text {
+    /// Keeps a text along with the fields, in place of another one.
+    pub(super) fn keep(&mut self, text: &str, other: Text) -> Text {
         let start = self.octets.len();
         self.octets.extend_from_slice(text.as_bytes());
-        Text { start, length: text.len() }
+        Text { start, length: text.len(), ..other }
     }
 
     /// `None`: not UTF-8.

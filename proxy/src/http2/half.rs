@@ -114,6 +114,11 @@ impl Half {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(usize, bool)>> {
         let held = self.held.len();
+        if self.holds_frame() {
+            scratch[..held].copy_from_slice(&self.held);
+            self.held.clear();
+            return Poll::Ready(Ok((held, true)));
+        }
         let mut buffer = ReadBuf::new(&mut scratch[held..]);
         ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
         let (read, is_full) = (buffer.filled().len(), buffer.remaining() == 0);
@@ -125,8 +130,20 @@ impl Half {
         Poll::Ready(Ok((held + read, is_full)))
     }
 
-    /// Keeps the beginning of a frame.
-    pub(super) fn hold(&mut self, octets: &[u8]) {
+    /// Whether there is a frame that nobody had room for when it came.
+    fn holds_frame(&self) -> bool {
+        self.part().is_some_and(|header| {
+            let length = header.length as usize;
+            length > USUAL_FRAME || self.held.len() - HEADER >= length
+        })
+    }
+
+    /// Keeps the beginning of a frame, or what is to be read later; `behind`: so much has been read.
+    pub(super) fn hold(&mut self, octets: &[u8], behind: usize) {
+        if behind > 0 {
+            // It is another frame than the one that was held before.
+            self.part_since = None;
+        }
         if octets.is_empty() {
             self.part_since = None;
             // Connections that wait need no memory for this.

@@ -4,10 +4,7 @@
 use std::{rc::Rc, task::Context};
 
 use http::StatusCode;
-use l7_parsers::http2::{
-    frame::ErrorCode,
-    hpack::{Decoded, Field},
-};
+use l7_parsers::http2::{frame::ErrorCode, hpack::Decoded};
 
 use super::{
     asking::wrong_body,
@@ -26,6 +23,10 @@ use crate::{
     verdict::{Permit, Verdict, judge},
     worker::{Held, Wanted},
 };
+
+/// Octets of heads that wait for a server: of one connection, and where its source has its share already.
+const PARKED: usize = 4 << 20;
+const PARKED_AT_LAST: usize = 64 << 10;
 
 /// For how many of these a head counts that is too large.
 const OVERLONG: usize = 10;
@@ -75,10 +76,10 @@ impl Session {
         let has_room = stream.log.call().is_none() || self.share.has_room(Wanted::More);
         if has_room && self.parked.is_empty() && self.upstreams.last().is_some_and(Upstream::has_room) {
             self.judge_and_send(id, request, octets);
+            Ok(())
         } else {
-            self.park(id, request);
+            self.park(id, request, octets)
         }
-        Ok(())
     }
 
     fn refuse_with(&mut self, id: u32, status: StatusCode, why: &str) {
@@ -109,12 +110,20 @@ impl Session {
     }
 
     /// Keeps an allowed request until there is somebody to send it to.
-    fn park(&mut self, id: u32, request: Request) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+    fn park(&mut self, id: u32, request: Request, octets: usize) -> Result<(), Fault> {
+        let most = if self.share.has_room(Wanted::More) { PARKED } else { PARKED_AT_LAST };
+        if self.parked_octets > 0 && self.parked_octets + octets > most {
+            // It may be sent again without harm.
+            return Err(Fault::stream(id, ErrorCode::RefusedStream, "too much waits for the server"));
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         match self.worker.with_policy(|policy| judge(request.clone(), policy, &self.flow)) {
             Verdict::Allowed(permit, judgement) => {
                 stream.log.note(|recording| recording.judged(&judgement));
                 stream.asking = Asking::Parked(Box::new(request));
+                stream.kept = octets;
+                self.share.hold(octets);
+                self.parked_octets += octets;
                 self.parked.push_back(id);
                 self.connect(permit);
             }
@@ -124,6 +133,7 @@ impl Session {
                 self.say(id, &answer);
             }
         }
+        Ok(())
     }
 
     fn wants_connection(&self) -> bool {
@@ -165,7 +175,9 @@ impl Session {
             }
             self.parked.pop_front();
             if let Asking::Parked(request) = std::mem::replace(&mut stream.asking, Asking::Nobody) {
-                let octets = request.fields().list_octets();
+                let octets = std::mem::take(&mut stream.kept);
+                self.share.release(octets);
+                self.parked_octets -= octets;
                 self.judge_and_send(id, *request, octets);
             }
         }
@@ -181,16 +193,10 @@ impl Session {
         stream.asking = Asking::Sent(upstream.number);
         stream.since = now();
         stream.upload.room = upstream.half.stream_room;
-        let pseudo = request.pseudo();
-        let pseudo = pseudo.iter().map(|(name, value)| Field {
-            name: name.as_bytes(),
-            value: value.as_bytes(),
-            never_indexed: false,
-        });
         // A rule may add any field.
         let fields = request.fields().iter().filter(|field| !is_hop(field));
         let is_whole = stream.upload.ended && stream.upload.waits() == 0;
-        upstream.half.put_block(id, pseudo.chain(fields), is_whole);
+        upstream.half.put_block(id, request.pseudo().into_iter().chain(fields), is_whole);
         stream.upload.done = is_whole;
         stream.upload.list(id, &mut upstream.half);
     }

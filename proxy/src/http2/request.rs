@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use l7_parsers::{authority, path};
+use l7_parsers::{authority, http2::hpack::Field, path};
 use policy_engine::http::{HeaderAction, HttpRequest};
 
 use super::fields::{Fields, Text, fault_of, is_token, is_value};
@@ -114,7 +114,7 @@ impl Request {
                 Cow::Borrowed(normal) if normal.len() == text.len() => target,
                 normal => {
                     let normal = normal.into_owned();
-                    block.keep(&normal)
+                    block.keep(&normal, target)
                 }
             },
         };
@@ -130,16 +130,21 @@ impl Request {
     }
 
     /// As the server gets them: with :authority alone, which was judged, and without a Host beside it.
-    pub(super) fn pseudo(&self) -> [(&'static str, &str); 4] {
+    pub(super) fn pseudo(&self) -> [Field<'_>; 4] {
         let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
+            Scheme::Http => b"http".as_slice(),
+            Scheme::Https => b"https",
+        };
+        let field = |name: &'static str, value: Text| Field {
+            name: name.as_bytes(),
+            value: self.text(value).as_bytes(),
+            never_indexed: value.never_indexed,
         };
         [
-            (":method", self.text(self.method)),
-            (":scheme", scheme),
-            (":authority", self.text(self.authority)),
-            (":path", self.text(self.path)),
+            field(":method", self.method),
+            Field { name: b":scheme", value: scheme, never_indexed: false },
+            field(":authority", self.authority),
+            field(":path", self.path),
         ]
     }
 
@@ -199,7 +204,7 @@ fn host(block: &mut Fields, authority: Option<Text>) -> Result<Text, RequestErro
     Ok(said)
 }
 
-fn is_host(field: l7_parsers::http2::hpack::Field<'_>) -> bool {
+fn is_host(field: Field<'_>) -> bool {
     field.name == b"host"
 }
 

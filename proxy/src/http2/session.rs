@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub(super) streams: Streams,
     /// Requests that cannot be sent yet, in the order in which they came.
     pub(super) parked: VecDeque<u32>,
+    /// What the heads of these take.
+    pub(super) parked_octets: usize,
     /// Of the head that is being read; kept for its memory.
     pub(super) fields: Fields,
     /// The last stream that the client has opened.
@@ -88,6 +90,7 @@ impl Session {
             connecting: None,
             streams: Streams::default(),
             parked: VecDeque::new(),
+            parked_octets: 0,
             fields: Fields::default(),
             last_stream: 0,
             reset: VecDeque::new(),
@@ -204,7 +207,7 @@ impl Session {
             && self.client.out.free() > 0
             && let Some(id) = self.client.blocked.pop_front()
         {
-            let Self { streams, client, upstreams, share, .. } = self;
+            let Self { streams, client, upstreams, share, clock, .. } = self;
             let Some(stream) = streams.get_mut(&id) else { continue };
             stream.answer.listed = false;
             let log = &stream.log;
@@ -215,7 +218,9 @@ impl Session {
                 upstream.half.waiting -= moved;
                 upstream.half.give_back_stream(id, &mut stream.answer, moved);
             }
-            self.clock.taken();
+            if moved > 0 {
+                clock.taken();
+            }
             self.settle(id);
         }
         for at in 0..self.upstreams.len() {
@@ -225,8 +230,12 @@ impl Session {
             {
                 let Self { streams, client, upstreams, share, .. } = self;
                 let Some(stream) = streams.get_mut(&id) else { continue };
-                let half = &mut upstreams[at].half;
                 stream.upload.listed = false;
+                // Its server's stream may be gone since.
+                if !stream.is_at(upstreams[at].number) {
+                    continue;
+                }
+                let half = &mut upstreams[at].half;
                 let moved = stream.upload.drain(id, half, |_| ());
                 stream.upload.list(id, half);
                 share.release(moved);
@@ -255,7 +264,7 @@ impl Session {
             Poll::Pending | Poll::Ready(Ok(0)) => {}
             Poll::Ready(Ok(octets)) => {
                 self.meter.wrote(octets);
-                self.clock.taken();
+                self.clock.wrote();
                 // Servers were not read while it was full.
                 freed |= !self.client.blocked.is_empty() || was_full;
             }

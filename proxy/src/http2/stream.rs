@@ -10,6 +10,8 @@ pub(super) struct Stream {
     /// What the client understands.
     pub(super) tongue: Tongue,
     pub(super) asking: Asking,
+    /// What its head takes while it is parked, or its trailers while they wait; counted for its source.
+    pub(super) kept: usize,
     /// From the client to the server.
     pub(super) upload: Lane,
     /// From the server to the client.
@@ -49,6 +51,7 @@ impl Stream {
             log,
             tongue,
             asking: Asking::Nobody,
+            kept: 0,
             upload: Lane::new(rooms[0]),
             answer: Lane::new(rooms[1]),
             answered: false,

@@ -6,6 +6,7 @@ mod bodies;
 mod framing;
 mod grpc;
 mod harness;
+mod hostile;
 mod http2;
 mod judging;
 mod kafka;
