@@ -16,6 +16,9 @@ use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time,
@@ -81,14 +84,29 @@ pub async fn watch(agent: Arc<Agent>) {
             continue;
         }
         if paths.iter().any(|path| !path.exists()) {
-            // By the thread's clock: the runtime's rounds up to twice that.
-            let waited = tokio::task::spawn_blocking(|| std::thread::sleep(REPLACED)).await;
+            let waited = pause(REPLACED).await;
             if waited.is_err() {
                 time::sleep(REPLACED).await;
             }
         }
         being_written = read_and_apply(&agent, paths).await;
     }
+}
+
+/// By the kernel's clock, without another thread: the runtime's rounds up to twice that.
+async fn pause(duration: Duration) -> io::Result<()> {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+    let once = Itimerspec {
+        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: Timespec {
+            tv_sec: duration.as_secs().cast_signed(),
+            tv_nsec: duration.subsec_nanos().into(),
+        },
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+    // SAFETY: an OwnedFd stays the same open descriptor for as long as the AsyncFd owns it.
+    let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?;
+    timer.readable().await.map(drop)
 }
 
 /// What tells a file's content from another one's without reading it.
@@ -179,6 +197,20 @@ impl Watcher {
             return Heard::Files(
                 events.into_iter().filter_map(|event| event.name).map(PathBuf::from).collect(),
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pause_is_as_long_as_it_says() {
+        for duration in [REPLACED, Duration::from_millis(1030)] {
+            let since = std::time::Instant::now();
+            pause(duration).await.unwrap();
+            assert!(since.elapsed() >= duration);
         }
     }
 }
