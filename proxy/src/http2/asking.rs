@@ -152,7 +152,7 @@ impl Session {
         if header.has(flag::END_STREAM) {
             stream.upload.end(None).map_err(|fault| wrong_body(id, fault))?;
         }
-        if !stream.is_deaf {
+        if !stream.upload.done {
             stream.log.passes(Side::Request, data);
             let kept = match (stream.upstream(upstreams), &stream.asking) {
                 (Some(upstream), _) => stream.upload.pass(id, data, &mut upstream.half, |_| ()),

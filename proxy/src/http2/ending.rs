@@ -77,7 +77,7 @@ impl Session {
     /// Nobody wants what the client sends from now on.
     pub(super) fn stop_listening(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.is_deaf = true;
+        stream.upload.done = true;
         let waited = stream.upload.discard();
         self.client.waiting -= waited;
         self.share.release(waited);
@@ -109,7 +109,7 @@ impl Session {
             return;
         }
         stream.log.ends();
-        if stream.upload.done || stream.is_deaf {
+        if stream.upload.done {
             if !stream.upload.ended {
                 // RFC 9113 §8.1: the rest of the request is not needed.
                 put_reset(self.client.out.octets(), id, ErrorCode::NoError);

@@ -156,21 +156,24 @@ impl Session {
                 self.parked.pop_front();
                 continue;
             };
-            if !self.upstreams.last().is_some_and(Upstream::has_room) {
+            let last = self.upstreams.last();
+            if !last.is_some_and(Upstream::has_room) {
                 if !self.wants_connection() {
                     return;
                 }
+                // The server has left meanwhile.
                 let request = Request::clone(request);
-                // The server may have left meanwhile. Whether it is denied now is seen when it is sent.
-                if let Verdict::Allowed(permit, _) =
-                    self.worker.with_policy(|policy| judge(request, policy, &self.flow))
-                {
-                    self.connect(permit);
+                match self.worker.with_policy(|policy| judge(request, policy, &self.flow)) {
+                    Verdict::Allowed(permit, _) => return self.connect(permit),
+                    // Which it is told below.
+                    Verdict::Denied(..) => {}
                 }
-                return;
             }
+            // What is kept of a call is waited for only where others are open, that can end.
+            let is_first = last.is_none_or(|last| last.open == 0);
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            if stream.log.call().is_some() && self.share.poll_room(Wanted::More, cx).is_pending() {
+            let waits = stream.log.call().is_some() && !is_first;
+            if waits && self.share.poll_room(Wanted::More, cx).is_pending() {
                 return;
             }
             self.parked.pop_front();

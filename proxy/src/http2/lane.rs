@@ -20,7 +20,7 @@ pub(super) struct Lane {
     trailers: Option<Box<Fields>>,
     /// The source sends no more.
     pub(super) ended: bool,
-    /// The sink knows that there is no more.
+    /// The sink knows that there is no more, or wants no more: what comes is thrown away.
     pub(super) done: bool,
     /// Among those that wait for the sink.
     pub(super) listed: bool,
@@ -77,12 +77,12 @@ impl Lane {
     /// The source sends no more.
     pub(super) fn end(&mut self, trailers: Option<Box<Fields>>) -> Result<(), BodyFault> {
         self.last = now();
+        if self.length.is_some_and(|left| left > 0) {
+            return Err(BodyFault::Length);
+        }
         self.ended = true;
         self.trailers = trailers;
-        match self.length {
-            Some(1..) => Err(BodyFault::Length),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Octets that wait for the sink.

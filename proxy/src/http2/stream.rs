@@ -18,8 +18,6 @@ pub(super) struct Stream {
     pub(super) answer: Lane,
     /// The head of the answer has gone to the client.
     pub(super) answered: bool,
-    /// What comes from the client is thrown away: nobody wants it.
-    pub(super) is_deaf: bool,
     /// The answer has no body, whatever its length.
     pub(super) is_head: bool,
     /// When the request was sent to the server, or began to wait for that.
@@ -55,7 +53,6 @@ impl Stream {
             upload: Lane::new(rooms[0]),
             answer: Lane::new(rooms[1]),
             answered: false,
-            is_deaf: false,
             is_head: false,
             since: now(),
         }

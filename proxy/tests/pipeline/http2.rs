@@ -1,5 +1,8 @@
 //! HTTP/2 with prior knowledge.
 
+mod frames;
+mod peers;
+
 use std::{convert::Infallible, rc::Rc};
 
 use bytes::Bytes;
