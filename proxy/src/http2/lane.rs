@@ -148,9 +148,10 @@ impl Lane {
         went
     }
 
-    /// Throws away what waits. Returns how much that was.
+    /// Throws away what waits. Returns how many octets of the body that were.
     pub(super) fn discard(&mut self) -> usize {
         let waits = self.waits();
+        self.trailers = None;
         self.waiting = Vec::new();
         self.gone = 0;
         waits

@@ -159,7 +159,6 @@ impl Session {
         let (mut moved, mut at) = (false, 0);
         while at < self.upstreams.len() {
             let upstream = &mut self.upstreams[at];
-            let number = upstream.number;
             // What it sends is for a client that takes nothing, or asks for answers that it does not take.
             if self.client.out.is_full() || upstream.half.out.is_full() {
                 at += 1;
@@ -182,7 +181,6 @@ impl Session {
                 None if self.upstreams[at].is_idle_at_last() => drop(self.upstreams.remove(at)),
                 None => at += 1,
             }
-            debug_assert!(self.upstreams.get(at).is_none_or(|next| next.number >= number));
         }
         moved
     }
