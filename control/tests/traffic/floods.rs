@@ -47,7 +47,7 @@ const FLOODS: &[Attack] = &[
     h2("unknown", SERVED, &["too many unknown frames"]),
     // CVE-2019-9518
     h2("empty_data", DEAF, &["too many empty DATA frames"]),
-    h2("small_data", DEAF, &["request body stalled"]),
+    h2("small_data", DEAF, &["request body stalled", "no response within"]),
     // CVE-2019-9511
     h2("window_drip", LARGE, &["too many WINDOW_UPDATE frames"]),
     h2("window_overflow", SERVED, &["flow-control"]),
