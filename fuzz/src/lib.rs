@@ -23,6 +23,7 @@ pub mod hpack;
 pub mod http1;
 pub mod http1_forward;
 pub mod http1_response;
+pub mod http2_frames;
 pub mod http_rules;
 pub mod kafka;
 pub mod link_policy;
@@ -56,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     ("http1", http1::run),
     ("http1_forward", http1_forward::run),
     ("http1_response", http1_response::run),
+    ("http2_frames", http2_frames::run),
     ("http_rules", http_rules::run),
     ("kafka", kafka::run),
     ("link_policy", link_policy::run),
