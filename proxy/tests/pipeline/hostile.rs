@@ -177,7 +177,7 @@ fn heads_that_wait_are_bounded() {
             }
         }
         let grown = resident().saturating_sub(before);
-        assert!(grown < 32 << 20, "{} MB more", grown >> 20);
+        assert!(grown < 48 << 20, "{} MB more", grown >> 20);
         assert!(refused > 500, "{refused}");
     });
 }
