@@ -106,28 +106,28 @@ impl Half {
     }
 
     /// Reads what is there into `scratch`, behind the beginning of a frame that is there already. Ready with
-    /// the octets in all, and whether there may be more at once; 0: the peer sends no more.
+    /// the octets in all; 0: the peer sends no more.
     pub(super) fn poll_read(
         &mut self,
         stream: &mut TcpStream,
         scratch: &mut [u8],
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(usize, bool)>> {
+    ) -> Poll<io::Result<usize>> {
         let held = self.held.len();
         if self.holds_frame() {
             scratch[..held].copy_from_slice(&self.held);
             self.held.clear();
-            return Poll::Ready(Ok((held, true)));
+            return Poll::Ready(Ok(held));
         }
         let mut buffer = ReadBuf::new(&mut scratch[held..]);
         ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-        let (read, is_full) = (buffer.filled().len(), buffer.remaining() == 0);
+        let read = buffer.filled().len();
         if read == 0 {
-            return Poll::Ready(Ok((0, false)));
+            return Poll::Ready(Ok(0));
         }
         scratch[..held].copy_from_slice(&self.held);
         self.held.clear();
-        Poll::Ready(Ok((held + read, is_full)))
+        Poll::Ready(Ok(held + read))
     }
 
     /// Whether there is a frame that nobody had room for when it came.

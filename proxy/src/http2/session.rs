@@ -144,8 +144,8 @@ impl Session {
         let mut scratch = worker.scratch.borrow_mut();
         match self.client.poll_read(&mut self.stream, &mut scratch, cx) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Ok((0, _)) | Err(_)) => Err(Ended::Over),
-            Poll::Ready(Ok((octets, _))) => {
+            Poll::Ready(Ok(0) | Err(_)) => Err(Ended::Over),
+            Poll::Ready(Ok(octets)) => {
                 self.clock.heard();
                 self.client_octets(&scratch[..octets])?;
                 Ok(true)
@@ -166,9 +166,9 @@ impl Session {
             }
             let failed = match upstream.half.poll_read(&mut upstream.stream, &mut scratch, cx) {
                 Poll::Pending => None,
-                Poll::Ready(Ok((0, _))) => Some(UpstreamError::Closed),
+                Poll::Ready(Ok(0)) => Some(UpstreamError::Closed),
                 Poll::Ready(Err(error)) => Some(UpstreamError::Broken(error)),
-                Poll::Ready(Ok((octets, _))) => {
+                Poll::Ready(Ok(octets)) => {
                     moved = true;
                     self.server_octets(at, &scratch[..octets]).err()
                 }
