@@ -10,7 +10,7 @@ use std::{io, time::Duration};
 use http::StatusCode;
 use l7_parsers::{http1::Refusal, http2::frame::Code};
 
-pub(crate) use http1::Http1Upstream;
+pub(crate) use http1::{Begun, Http1Upstream};
 pub(crate) use kept::Kept;
 pub(crate) use places::{Place, Places};
 pub use socket::{SourceAddress, UpstreamSockets};

@@ -8,8 +8,8 @@ use policy_engine::http::{HeaderAction, HttpRequest};
 use crate::{
     capture::Flow,
     http1::denied_now,
-    policy::{Judgement, Judging, Snapshot},
-    worker::Worker,
+    policy::{Judgement, Judging},
+    worker::{InForce, Worker},
 };
 
 /// A request that can be judged, whatever protocol it came in.
@@ -40,31 +40,40 @@ impl Admission {
 
 /// A request that both ends' policies allow, in the form in which they were asked, or on its way
 /// from that form to the octets that are sent.
-pub(crate) struct Permit<R>(R);
+pub(crate) struct Permit<R> {
+    request: R,
+    judged_by: InForce,
+}
 
 impl<R> Permit<R> {
     /// Another form of the same request.
     pub(crate) fn map<T>(self, form: impl FnOnce(R) -> T) -> Permit<T> {
-        Permit(form(self.0))
+        Permit { request: form(self.request), judged_by: self.judged_by }
     }
 
     /// What is to be sent, for the upstream alone, and the permission to send it there.
     pub(crate) fn open(self) -> (R, Permit<()>) {
-        (self.0, Permit(()))
+        (self.request, Permit { request: (), judged_by: self.judged_by })
+    }
+
+    /// Whether it was given by the policies in force now.
+    pub(crate) fn is_current(&self, worker: &Worker) -> bool {
+        self.judged_by == worker.in_force()
     }
 }
 
-/// Judges by the policies in force in `snapshot`.
-pub(crate) fn judge<R: Judged>(mut request: R, snapshot: &Snapshot, flow: &Flow) -> Verdict<R> {
-    let port = flow.original_dst.0.port();
-    let judgement = snapshot.judge(&flow.steered, port, Judging::Request(request.facts()));
+/// Judges by the policies in force now.
+pub(crate) fn judge<R: Judged>(mut request: R, worker: &Worker, flow: &Flow) -> Verdict<R> {
+    let (port, judged_by) = (flow.original_dst.0.port(), worker.in_force());
+    let judgement =
+        worker.with_policy(|policy| policy.judge(&flow.steered, port, Judging::Request(request.facts())));
     if judgement.denies() {
         return Verdict::Denied(request, judgement);
     }
     for action in &judgement.header_actions {
         request.apply(action);
     }
-    Verdict::Allowed(Permit(request), judgement)
+    Verdict::Allowed(Permit { request, judged_by }, judgement)
 }
 
 /// The text of LOG actions for the record; empty without one.

@@ -49,9 +49,15 @@ pub struct Worker {
     /// What is read goes here first, so that a connection needs memory only for what must wait.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     policy: RefCell<Arc<Snapshot>>,
+    in_force: Cell<InForce>,
     changes: watch::Sender<Change>,
     calls: Rc<Cell<usize>>,
 }
+
+/// Stands for the policies of one time: other ones are in force when it is another. Revisions would not do, an
+/// agent that begins anew may give one a second time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InForce(u64);
 
 /// An open gRPC call, counted until the value is dropped.
 pub(crate) struct OpenCall(Rc<Cell<usize>>);
@@ -108,6 +114,7 @@ impl Worker {
             upstreams,
             scratch,
             policy,
+            in_force: Cell::default(),
             changes,
             calls,
         })
@@ -118,6 +125,7 @@ impl Worker {
     pub fn switch_policy(&self, policy: Arc<Snapshot>) -> Concerned {
         let revision = policy.revision();
         let before = self.policy.replace(policy);
+        self.in_force.set(InForce(self.in_force.get().0 + 1));
         let concerned = self.ends.concerned(&before, &self.policy.borrow());
         if concerned == Concerned::Connections {
             self.changes.send_modify(|change| change.revision = revision);
@@ -160,6 +168,10 @@ impl Worker {
         ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
         held.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    pub(crate) fn in_force(&self) -> InForce {
+        self.in_force.get()
     }
 
     /// Reads the policies in force.

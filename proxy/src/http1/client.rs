@@ -71,7 +71,7 @@ impl Client {
                 Step::Head { octets, head } => return Arrival::Head { octets, head },
                 Step::Refused(refusal) => return Arrival::Refused(Refused::Malformed(refusal)),
                 Step::Skip { octets } => {
-                    self.consume(octets);
+                    consume(&mut self.held, octets);
                     continue;
                 }
                 Step::Undecided => {
@@ -114,15 +114,6 @@ impl Client {
         }
     }
 
-    /// Forgets the first octets that are held.
-    pub(super) fn consume(&mut self, octets: usize) {
-        if octets == self.held.len() {
-            self.held.clear();
-        } else {
-            self.held.drain(..octets);
-        }
-    }
-
     /// Sends an answer of the proxy's own.
     pub(super) async fn answer(
         &mut self,
@@ -147,7 +138,7 @@ impl Client {
             match self.scanner.step(&self.held) {
                 Step::Body { octets } | Step::Framing { octets } | Step::Trailers { octets } => {
                     left = left.checked_sub(octets)?;
-                    self.consume(octets);
+                    consume(&mut self.held, octets);
                 }
                 Step::More => {
                     let (stream, held) = (&mut self.stream, &mut self.held);
@@ -161,6 +152,15 @@ impl Client {
             }
         }
         Some(())
+    }
+}
+
+/// Forgets the first octets that are held.
+pub(super) fn consume(held: &mut Vec<u8>, octets: usize) {
+    if octets == held.len() {
+        held.clear();
+    } else {
+        held.drain(..octets);
     }
 }
 

@@ -2,51 +2,48 @@
 
 mod answering;
 mod asking;
+mod beginning;
+mod judging;
+mod own;
 
 use std::{
     cell::Cell,
     future::{pending, poll_fn},
-    io,
     pin::pin,
     rc::Rc,
     task::Poll,
 };
 
-use http::StatusCode;
-use l7_parsers::http1::{Framing, Head, Version};
+use l7_parsers::http1::{Framing, Head};
 
+pub(super) use self::own::not_taken;
 use self::{
     answering::{Answered, Answering, Failed},
     asking::{Asking, Broken},
+    beginning::Beginning,
+    judging::Came,
+    own::Own,
 };
 use super::{
     After, Ended, Session,
     call::{CHANGED, Call},
-    client::{Client, poll_write_all},
+    client::{Client, consume, poll_write_all},
     clock::Limit,
     refused::Refused,
     relay::{Encoding, Reading, Relay},
-    request::{Outbound, Request},
+    request::Outbound,
 };
 use crate::{
     grpc::Side,
     policy::Judgement,
     record::Recording,
-    response::{self, Answer, GRPC_STATUS, GrpcStatus, Tongue},
+    response::{self, GrpcStatus},
     tunnel::Tunnel,
-    upstream::{Http1Upstream, Kept, UpstreamError},
-    verdict::{Judged, Permit, Verdict, judge},
-    worker::Wanted,
+    upstream::Kept,
+    verdict::Permit,
 };
 
 const NOT_READ: &str = "client does not read";
-
-/// An answer instead of a server's.
-struct Own {
-    answer: Answer,
-    closes: bool,
-    is_head: bool,
-}
 
 /// What the two directions of an exchange tell each other.
 struct Progress {
@@ -68,159 +65,58 @@ pub(super) async fn serve(
     head: Head,
 ) -> After {
     let mut recording = Recording::start(&session.worker, &session.flow);
-    let judged = judged(&client.held[..octets], head, session, &mut recording);
-    client.consume(octets);
-    let (permit, call) = match judged {
+    let came = Came { octets: &client.held[..octets], head };
+    let (permit, call) = match came.judge(session, &mut recording) {
         Ok(judged) => judged,
-        Err(own) => return answer(client, own, session, recording).await,
+        Err(own) => {
+            consume(&mut client.held, octets);
+            return own.send(client, session, recording).await;
+        }
     };
     if let Some(call) = &call {
         recording.counts(Rc::clone(&call.counted));
     }
-    match forward(client, kept, session, permit, call.as_ref(), &mut recording).await {
+    match forward(client, kept, session, (octets, head), permit, call.as_ref(), &mut recording).await {
         Ok(after) => after,
-        Err(own) => answer(client, own, session, recording).await,
+        Err(own) => own.send(client, session, recording).await,
     }
 }
 
-fn judged(
-    octets: &[u8],
-    head: Head,
-    session: &Session,
-    recording: &mut Recording,
-) -> Result<(Permit<Outbound>, Option<Call>), Own> {
-    let protocol = protocol(head.version);
-    let request = match Request::read(octets, head) {
-        Ok(request) => request,
-        Err(error) => {
-            recording.protocol(protocol);
-            recording.refused(error);
-            let answer = response::text(Tongue::Http, StatusCode::BAD_REQUEST, &error.to_string());
-            return Err(Own { answer, closes: true, is_head: false });
-        }
-    };
-    recording.request(protocol, &request.facts());
-    if request.manner().tongue != Tongue::Http && !session.share.has_room(Wanted::More) {
-        recording.refused("the open calls of this source take all that may be kept of it");
-        let manner = request.manner();
-        let answer =
-            response::text(manner.tongue.clone(), StatusCode::SERVICE_UNAVAILABLE, "too many open calls");
-        return Err(Own { answer, closes: manner.closes_after_own(session), is_head: manner.is_head });
-    }
-    let call = request.call(octets.len(), &session.share);
-    match session.worker.with_policy(|policy| judge(request, policy, &session.flow)) {
-        Verdict::Allowed(permit, judgement) => {
-            recording.judged(&judgement);
-            Ok((permit.encode(), call))
-        }
-        Verdict::Denied(request, judgement) => {
-            recording.judged(&judgement);
-            let manner = request.manner();
-            let (closes, is_head) = (manner.closes_after_own(session), manner.is_head);
-            Err(Own { answer: response::denied(manner.tongue.clone()), closes, is_head })
-        }
-    }
-}
-
-pub(super) fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
-    }
-}
-
-async fn answer(client: &mut Client, own: Own, session: &Session, mut recording: Recording) -> After {
-    recording.status(own.answer.status);
-    if let Some((_, value)) = own.answer.fields.iter().find(|(name, _)| *name == GRPC_STATUS) {
-        recording.grpc_status(value);
-    }
-    drop(recording);
-    if let Err(error) = client.answer(&own.answer, own.closes, own.is_head, session).await {
-        return After::End(not_taken(&error, session));
-    }
-    if own.closes {
-        return After::End(Ended::Linger);
-    }
-    // What is left of its body goes before the next request can be read.
-    match client.discard_body(session).await {
-        Some(()) => After::Next,
-        None => After::End(Ended::Linger),
-    }
-}
-
-/// How a connection ends whose client does not take an answer.
-pub(super) fn not_taken(error: &io::Error, session: &Session) -> Ended {
-    if error.kind() != io::ErrorKind::TimedOut {
-        return Ended::Cut;
-    }
-    session.ended_by(NOT_READ);
-    Ended::Reset
-}
-
-/// Sends on the kept upstream, or on a new one where there is none that works, and passes the response.
+/// Sends it, and passes the response.
 async fn forward(
     client: &mut Client,
     kept: &Kept,
     session: &Session,
+    (octets, head): (usize, Head),
     permit: Permit<Outbound>,
     call: Option<&Call>,
     recording: &mut Recording,
 ) -> Result<After, Own> {
     let worker = &session.worker;
-    let (Outbound { head, manner, asked }, permit) = permit.open();
+    let (outbound, permit) = permit.open();
+    let expects_continue = outbound.manner.expects_continue;
     let progress =
-        Progress { moved: Cell::new(0), gate: Cell::new(!manner.expects_continue), sent: Cell::new(false) };
-    let failed = |recording: &mut Recording, error: UpstreamError| {
-        recording.upstream_failed(&error);
-        let closes = manner.closes_after_own(session) || matches!(error, UpstreamError::UnaskedSwitch);
-        let answer = response::text(manner.tongue.clone(), error.status(), "Upstream failure");
-        Err(Own { answer, closes, is_head: manner.is_head })
-    };
-    let refused = |recording: &mut Recording, refused: Refused| {
-        recording.refused(refused);
-        let answer = response::text(manner.tongue.clone(), refused.status(), &refused.to_string());
-        Err(Own { answer, closes: true, is_head: manner.is_head })
-    };
+        Progress { moved: Cell::new(0), gate: Cell::new(!expects_continue), sent: Cell::new(false) };
 
     let Client { stream, held, scanner, clock, ended } = client;
-    let encoding = match manner.framing {
+    let encoding = match outbound.manner.framing {
         Framing::Length(_) => Encoding::Plain,
         Framing::Chunked => Encoding::Chunked { trailers: Vec::new() },
     };
-    let mut up = Relay::new(
-        Reading::Request(scanner),
-        encoding,
-        head,
-        call.map(|call| (call, Side::Request)),
-        &progress.moved,
-    );
-    if !manner.expects_continue
-        && let Err(refusal) = up.digest_held(held)
-    {
-        return refused(recording, Refused::Malformed(refusal));
-    }
-    let mut upstream = loop {
-        let mut usable = kept.take();
-        if let Some(upstream) = &mut usable
-            && upstream.is_closed().await
-        {
-            usable = None;
-        }
-        let was_kept = usable.is_some();
-        let mut upstream = match usable {
-            Some(upstream) => upstream,
-            None => match Http1Upstream::connect(&permit, &session.flow, &worker.upstreams).await {
-                Ok(upstream) => upstream,
-                Err(error) => return failed(recording, error),
-            },
-        };
-        match upstream.begin(&mut up.output, worker.limits.connect_time).await {
-            Ok(()) => break upstream,
-            // Closed before the first octet: another one may carry the request.
-            Err(_) if was_kept => {}
-            Err(error) => return failed(recording, error),
-        }
+    let Outbound { head: output, manner, asked } = outbound;
+    let written = output.len();
+    let up_call = call.map(|call| (call, Side::Request));
+    let mut up = Relay::new(Reading::Request(scanner), encoding, output, up_call, &progress.moved);
+    let digested = if expects_continue { Ok(0) } else { up.digest(&held[octets..]) };
+    let came = Came { octets: &held[..octets], head };
+    let mut beginning = Beginning { came, head: written, manner, asked, permit };
+    let sent = match digested {
+        Ok(_) => beginning.send(&mut up, kept, session, recording).await,
+        Err(refusal) => Err(Own::refused(Refused::Malformed(refusal), &beginning.manner, recording)),
     };
+    let Beginning { manner, asked, .. } = beginning;
+    consume(held, octets + digested.unwrap_or(0));
+    let mut upstream = sent?;
     progress.sent.set(up.is_done());
 
     let outcome = {
@@ -306,8 +202,10 @@ async fn forward(
             Ok(After::End(Ended::Cut))
         }
         Outcome::Answered(Err(Failed::Cut)) => Ok(After::End(Ended::Cut)),
-        Outcome::Answered(Err(Failed::Upstream(error))) => failed(recording, error),
-        Outcome::Broken(Broken::Refused(why)) => refused(recording, why),
+        Outcome::Answered(Err(Failed::Upstream(error))) => {
+            Err(Own::failed(&error, &manner, session, recording))
+        }
+        Outcome::Broken(Broken::Refused(why)) => Err(Own::refused(why, &manner, recording)),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     call::Call,
-    client::{is_complete, poll_write_all},
+    client::{consume, is_complete, poll_write_all},
     clock::{Clock, Limit},
 };
 use crate::{grpc::Side, worker::Worker};
@@ -97,19 +97,8 @@ impl<'a> Relay<'a> {
             }
     }
 
-    /// Takes what it can of the octets that are held.
-    pub(super) fn digest_held(&mut self, held: &mut Vec<u8>) -> Result<(), Refusal> {
-        let octets = self.digest(held)?;
-        if octets == held.len() {
-            held.clear();
-        } else {
-            held.drain(..octets);
-        }
-        Ok(())
-    }
-
-    /// Returns how many octets were taken.
-    fn digest(&mut self, input: &[u8]) -> Result<usize, Refusal> {
+    /// Takes what it can of some octets. Returns how many these were.
+    pub(super) fn digest(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         let mut at = 0;
         while !self.has_read_all() {
             match self.reading.advance(&input[at..])? {
@@ -196,7 +185,8 @@ impl<'a> Relay<'a> {
         let mut rounds = 0;
         loop {
             if !held.is_empty() {
-                self.digest_held(held).map_err(RelayError::Malformed)?;
+                let octets = self.digest(held).map_err(RelayError::Malformed)?;
+                consume(held, octets);
             }
             self.flush(to, clock, times).await?;
             if self.has_read_all() {

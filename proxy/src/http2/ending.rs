@@ -278,7 +278,7 @@ impl Session {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             if let Asking::Parked(request) = &stream.asking {
                 let request = (**request).clone();
-                let verdict = self.worker.with_policy(|policy| judge(request, policy, &self.flow));
+                let verdict = judge(request, &self.worker, &self.flow);
                 if let Verdict::Denied(_, judgement) = verdict {
                     stream.log.note(|recording| recording.judged(&judgement));
                     let answer = response::denied(stream.tongue.clone());

@@ -92,7 +92,7 @@ impl Session {
     fn judge_and_send(&mut self, id: u32, request: Request, octets: usize) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let kept = stream.log.call().map(|_| request.clone());
-        match self.worker.with_policy(|policy| judge(request, policy, &self.flow)) {
+        match judge(request, &self.worker, &self.flow) {
             Verdict::Allowed(permit, judgement) => {
                 stream.log.note(|recording| recording.judged(&judgement));
                 if let (Some(call), Some(head)) = (stream.log.call(), kept) {
@@ -117,7 +117,7 @@ impl Session {
             return Err(Fault::stream(id, ErrorCode::RefusedStream, "too much waits for the server"));
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        match self.worker.with_policy(|policy| judge(request.clone(), policy, &self.flow)) {
+        match judge(request.clone(), &self.worker, &self.flow) {
             Verdict::Allowed(permit, judgement) => {
                 stream.log.note(|recording| recording.judged(&judgement));
                 stream.asking = Asking::Parked(Box::new(request));
@@ -163,7 +163,7 @@ impl Session {
                 }
                 // The server has left meanwhile.
                 let request = Request::clone(request);
-                match self.worker.with_policy(|policy| judge(request, policy, &self.flow)) {
+                match judge(request, &self.worker, &self.flow) {
                     Verdict::Allowed(permit, _) => return self.connect(permit),
                     // Which it is told below.
                     Verdict::Denied(..) => {}

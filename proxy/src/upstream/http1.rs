@@ -5,7 +5,6 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,11 +14,21 @@ use crate::{
     capture::Flow,
     http1::{Clock, Limit},
     verdict::Permit,
+    worker::Worker,
 };
 
 pub(crate) struct Http1Upstream {
     pub(crate) stream: UpstreamSocket,
     pub(crate) clock: Clock,
+}
+
+/// How far the first octets of a request came.
+#[must_use]
+pub(crate) enum Begun {
+    /// Some or all of them have gone.
+    Sent,
+    /// None has: other policies have come into force before the server could take any.
+    Overtaken,
 }
 
 impl Http1Upstream {
@@ -41,18 +50,26 @@ impl Http1Upstream {
         poll_fn(|cx| Poll::Ready(self.poll_closed(cx).is_ready())).await
     }
 
-    /// Writes what goes at once of `output`, and takes that out of it.
-    pub(crate) async fn begin(&mut self, output: &mut Vec<u8>, time: Duration) -> Result<(), UpstreamError> {
+    /// Writes what goes at once of `output`, and takes that out of it, if the permit is of now.
+    pub(crate) async fn begin<R>(
+        &mut self,
+        permit: &Permit<R>,
+        output: &mut Vec<u8>,
+        worker: &Worker,
+    ) -> Result<Begun, UpstreamError> {
         let stream = &mut self.stream;
-        let mut limit = Limit::of(time);
-        let written = self.clock.within(&mut limit, |cx| Pin::new(&mut *stream).poll_write(cx, output)).await;
-        let octets =
-            written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(UpstreamError::Broken)?;
+        let mut limit = Limit::of(worker.limits.connect_time);
+        let writing = self.clock.within(&mut limit, |cx| match permit.is_current(worker) {
+            true => Pin::new(&mut *stream).poll_write(cx, output).map_ok(Some),
+            false => Poll::Ready(Ok(None)),
+        });
+        let written = writing.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let Some(octets) = written.map_err(UpstreamError::Broken)? else { return Ok(Begun::Overtaken) };
         if octets == output.len() {
             output.clear();
         } else {
             output.drain(..octets);
         }
-        Ok(())
+        Ok(Begun::Sent)
     }
 }
