@@ -35,7 +35,10 @@ impl Session {
                 Ok(Some((header, _))) if is_head(header.kind) && self.client.out.is_full() => break,
                 Ok(Some((header, payload))) => {
                     read += HEADER + payload.len();
-                    self.server_frame(at, &header, payload)
+                    match self.upstreams[at].half.meter.frame(&header, now) {
+                        Ok(()) => self.server_frame(at, &header, payload),
+                        Err(excess) => Err(excess.into()),
+                    }
                 }
                 Err(fault) => Err(fault),
             };

@@ -34,7 +34,7 @@ impl Session {
                 Ok(None) => break,
                 Ok(Some((header, payload))) => {
                     at += HEADER + payload.len();
-                    self.meter.frame(&header, now())?;
+                    self.client.meter.frame(&header, now)?;
                     self.client_frame(&header, payload)
                 }
                 Err(fault) => Err(fault),
@@ -210,6 +210,7 @@ impl Session {
             return self.behind_the_end(id, "HEADERS");
         }
         self.last_stream = id;
+        self.client.meter.request();
         self.clock.last = now();
         if self.leaving == Leaving::Last {
             self.refuse(id);

@@ -246,6 +246,16 @@ impl Session {
             .iter()
             .filter_map(|(id, stream)| stream.is_at(upstream.number).then_some(*id))
             .collect();
+        let mut is_told = false;
+        for id in &there {
+            is_told |= self.streams.get(id).is_some_and(|stream| stream.log.is_open());
+        }
+        if let (UpstreamError::Protocol(_), false) = (error, is_told) {
+            // No stream has a record still to be written that could say what the server did.
+            let mut recording = Recording::start(&self.worker, &self.flow);
+            recording.protocol("HTTP/2");
+            recording.upstream_failed(error);
+        }
         for id in there {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.asking = Asking::Nobody;

@@ -32,6 +32,12 @@ impl From<FrameError> for Fault {
     }
 }
 
+impl From<Excess> for Fault {
+    fn from(Excess(frames): Excess) -> Self {
+        Self::connection(ErrorCode::EnhanceYourCalm, format!("too many {frames} frames"))
+    }
+}
+
 /// Why a connection with a client ends. The text goes into its record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Ended {

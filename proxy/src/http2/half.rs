@@ -22,7 +22,8 @@ use tokio::{
 };
 
 use super::{
-    CONNECTION_WINDOW, STREAM_WINDOW, fault::Fault, fields::Fields, lane::Lane, out::Out, ticks::now,
+    CONNECTION_WINDOW, STREAM_WINDOW, fault::Fault, fields::Fields, lane::Lane, meter::Meter, out::Out,
+    ticks::now,
 };
 use crate::worker::{Share, Wanted};
 
@@ -36,6 +37,7 @@ const MOST_WAITING: usize = 2 << 20;
 
 pub(super) struct Half {
     pub(super) out: Out,
+    pub(super) meter: Meter,
     encoder: Encoder,
     decoder: Decoder,
     /// The beginning of a frame.
@@ -78,6 +80,7 @@ impl Half {
     pub(super) fn new(most_streams: usize) -> Self {
         Self {
             out: Out::default(),
+            meter: Meter::new(now()),
             encoder: Encoder::new(),
             decoder: Decoder::new(USUAL_TABLE),
             held: Vec::new(),

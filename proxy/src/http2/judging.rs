@@ -193,6 +193,7 @@ impl Session {
             return;
         };
         (upstream.last_stream, upstream.open) = (id, upstream.open + 1);
+        upstream.half.meter.request();
         stream.asking = Asking::Sent(upstream.number);
         stream.since = now();
         stream.upload.room = upstream.half.stream_room;

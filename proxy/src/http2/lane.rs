@@ -101,6 +101,9 @@ impl Lane {
         let went = if self.waits() == 0 { self.send(stream, data, to, &mut passed) } else { 0 };
         let kept = &data[went..];
         if kept.is_empty() {
+            if !data.is_empty() {
+                to.meter.piece();
+            }
             self.finish(stream, to);
             return 0;
         }
@@ -143,6 +146,7 @@ impl Lane {
         }
         self.waiting = waiting;
         if self.waits() == 0 {
+            to.meter.piece();
             self.finish(stream, to);
         }
         went

@@ -15,8 +15,8 @@ use l7_parsers::http2::frame::{Setting, put_goaway, put_ping};
 use tokio::net::TcpStream;
 
 use super::{
-    PATIENCE, clock::Clock, fault::Ended, fields::Fields, half::Half, holding::Holding, meter::Meter,
-    stream::Stream, ticks::now, upstream::Upstream,
+    PATIENCE, clock::Clock, fault::Ended, fields::Fields, half::Half, holding::Holding, stream::Stream,
+    upstream::Upstream,
 };
 use crate::{
     capture::Flow,
@@ -35,7 +35,6 @@ pub(super) struct Session {
     pub(super) share: Holding,
     pub(super) stream: TcpStream,
     pub(super) client: Half,
-    pub(super) meter: Meter,
     /// One, and those that end when their last stream does.
     pub(super) upstreams: Vec<Upstream>,
     pub(super) connecting: Option<Connecting>,
@@ -85,7 +84,6 @@ impl Session {
             share: Holding::of(share),
             stream,
             client,
-            meter: Meter::new(now()),
             upstreams: Vec::new(),
             connecting: None,
             streams: Streams::default(),
@@ -261,7 +259,7 @@ impl Session {
         match self.client.out.poll_write(&mut self.stream, cx) {
             Poll::Pending | Poll::Ready(Ok(0)) => {}
             Poll::Ready(Ok(octets)) => {
-                self.meter.wrote(octets);
+                self.client.meter.wrote(octets);
                 self.clock.wrote();
                 // Servers were not read while it was full.
                 freed |= !self.client.blocked.is_empty() || was_full;
@@ -274,7 +272,8 @@ impl Session {
             let was_full = upstream.half.out.is_full();
             match upstream.half.out.poll_write(&mut upstream.stream, cx) {
                 Poll::Pending | Poll::Ready(Ok(0)) => at += 1,
-                Poll::Ready(Ok(_)) => {
+                Poll::Ready(Ok(octets)) => {
+                    upstream.half.meter.wrote(octets);
                     freed |= !upstream.half.blocked.is_empty() || !self.parked.is_empty() || was_full;
                     at += 1;
                 }

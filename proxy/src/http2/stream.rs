@@ -85,6 +85,14 @@ impl Log {
         }
     }
 
+    /// Whether its record is still to be written.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Request(recording) => recording.is_some(),
+            Self::Call(call) => call.is_open(),
+        }
+    }
+
     pub(super) fn call(&mut self) -> Option<&mut Call> {
         match self {
             Self::Request(_) => None,

@@ -1,6 +1,5 @@
 //! HTTP/2 with prior knowledge.
 
-mod frames;
 mod peers;
 
 use std::{convert::Infallible, rc::Rc};

@@ -6,8 +6,7 @@ use l7_parsers::http2::frame::{Kind, flag};
 use tektin_proxy::link_proto::Outcome;
 use tokio::net::TcpListener;
 
-use super::frames::Peer;
-use crate::harness::*;
+use crate::{harness::*, peer::Peer};
 
 const CANCEL: u32 = 8;
 const REFUSED_STREAM: u32 = 7;
@@ -26,9 +25,9 @@ impl Stage {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap(), public_only()).await;
-        let mut client = Peer::client(&proxy).await;
-        client.ask(1, "/public/1", &[], false).await;
-        let mut server = Peer::server(listener.accept().await.unwrap().0).await;
+        let mut client = Peer::client(&proxy, &[]).await;
+        client.request(1, "POST", "/public/1", &[], false).flush().await;
+        let mut server = Peer::server(&listener, &[]).await;
         assert_eq!(server.asked().await, (1, "/public/1".to_owned()));
         Self { proxy, listener, client, server }
     }
@@ -38,18 +37,18 @@ impl Stage {
 fn a_request_that_a_server_on_its_leave_did_not_take_up_may_be_sent_again() {
     run(async {
         let Stage { proxy, listener, mut client, mut server } = Stage::new().await;
-        client.ask(3, "/public/3", &[], true).await;
+        client.request(3, "POST", "/public/3", &[], true).flush().await;
         assert_eq!(server.asked().await.0, 3);
-        server.send(Kind::GoAway, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]).await;
+        server.frame(Kind::GoAway, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]).flush().await;
         assert_eq!(client.reset(3).await, REFUSED_STREAM);
         assert_eq!(proxy.record(0).await.outcome(), Outcome::UpstreamFailed);
         // Another connection takes it; the first one finishes what it has.
-        client.ask(5, "/public/3", &[], true).await;
-        let mut next = Peer::server(listener.accept().await.unwrap().0).await;
+        client.request(5, "POST", "/public/3", &[], true).flush().await;
+        let mut next = Peer::server(&listener, &[]).await;
         assert_eq!(next.asked().await, (5, "/public/3".to_owned()));
-        server.headers(1, &[(":status", "200")], true).await;
-        next.headers(5, &[(":status", "204")], true).await;
-        let mut answers = [client.next().await.unwrap(), client.next().await.unwrap()];
+        server.headers(1, &[(":status", "200")], true).flush().await;
+        next.headers(5, &[(":status", "204")], true).flush().await;
+        let mut answers = [client.news().await.unwrap(), client.news().await.unwrap()];
         answers.sort_by_key(|answer| answer.stream);
         let status = |stream, status: &str| (stream, vec![(":status".to_owned(), status.to_owned())]);
         assert_eq!(
@@ -63,22 +62,22 @@ fn a_request_that_a_server_on_its_leave_did_not_take_up_may_be_sent_again() {
 fn information_comes_before_the_answer() {
     run(async {
         let Stage { mut client, mut server, .. } = Stage::new().await;
-        server.headers(1, &[(":status", "100")], false).await;
-        server.headers(1, &[(":status", "103"), ("link", "</style.css>")], false).await;
+        server.headers(1, &[(":status", "100")], false).flush().await;
+        server.headers(1, &[(":status", "103"), ("link", "</style.css>")], false).flush().await;
         assert_eq!(client.status(1).await, "100");
-        let hint = client.next().await.unwrap();
-        assert_eq!((hint.fields[1].1.as_str(), hint.last), ("</style.css>", false));
-        server.headers(1, &[(":status", "200")], false).await;
+        let hint = client.news().await.unwrap();
+        assert_eq!((hint.fields[1].1.as_str(), hint.ends()), ("</style.css>", false));
+        server.headers(1, &[(":status", "200")], false).flush().await;
         assert_eq!(client.status(1).await, "200");
         // The request goes on, in both directions.
-        client.send(Kind::Data, flag::PADDED | flag::END_STREAM, 1, b"\x02body\0\0").await;
-        let body = server.next().await.unwrap();
-        assert_eq!((body.payload.as_slice(), body.last), (&b"body"[..], true));
-        server.send(Kind::Data, 0, 1, b"ans").await;
-        server.headers(1, &[("x-sum", "7")], true).await;
-        assert_eq!(client.next().await.unwrap().payload, b"ans");
-        let trailers = client.next().await.unwrap();
-        assert_eq!((trailers.last, trailers.fields), (true, vec![("x-sum".to_owned(), "7".to_owned())]));
+        client.frame(Kind::Data, flag::PADDED | flag::END_STREAM, 1, b"\x02body\0\0").flush().await;
+        let body = server.news().await.unwrap();
+        assert_eq!((body.payload.as_slice(), body.ends()), (&b"body"[..], true));
+        server.frame(Kind::Data, 0, 1, b"ans").flush().await;
+        server.headers(1, &[("x-sum", "7")], true).flush().await;
+        assert_eq!(client.news().await.unwrap().payload, b"ans");
+        let trailers = client.news().await.unwrap();
+        assert_eq!((trailers.ends(), trailers.fields), (true, vec![("x-sum".to_owned(), "7".to_owned())]));
     });
 }
 
@@ -96,7 +95,7 @@ fn answers_that_break_the_protocol_are_not_passed_on() {
             &[(":status", "101")],
         ] {
             let Stage { proxy, mut client, mut server, .. } = Stage::new().await;
-            server.headers(1, fields, false).await;
+            server.headers(1, fields, false).flush().await;
             assert_eq!(client.status(1).await, "502", "{fields:?}");
             let record = proxy.record(0).await;
             assert_eq!(record.outcome(), Outcome::UpstreamFailed);
@@ -106,8 +105,8 @@ fn answers_that_break_the_protocol_are_not_passed_on() {
         // In the middle of one: a body that is not as long as it was to be.
         for (flags, body) in [(0, &b"toolong"[..]), (flag::END_STREAM, b"s")] {
             let Stage { mut client, mut server, .. } = Stage::new().await;
-            server.headers(1, &[(":status", "200"), ("content-length", "3")], false).await;
-            server.send(Kind::Data, flags, 1, body).await;
+            server.headers(1, &[(":status", "200"), ("content-length", "3")], false).flush().await;
+            server.frame(Kind::Data, flags, 1, body).flush().await;
             assert_eq!(client.status(1).await, "200");
             assert_eq!(client.reset(1).await, 2, "INTERNAL_ERROR, and no end that looks like one");
         }
@@ -119,17 +118,17 @@ fn a_server_that_breaks_its_connection_breaks_no_other() {
     run(async {
         let Stage { proxy, listener, mut client, mut server } = Stage::new().await;
         // A stream that nobody opened.
-        server.headers(9, &[(":status", "200")], true).await;
+        server.headers(9, &[(":status", "200")], true).flush().await;
         assert_eq!(client.status(1).await, "502");
         assert!(proxy.record(0).await.reason.starts_with("the server breaks HTTP/2"));
         loop {
-            match client.next().await.unwrap() {
-                came if came.kind == Kind::RstStream || came.last => break,
+            match client.news().await.unwrap() {
+                came if came.kind == Kind::RstStream || came.ends() => break,
                 _ => {}
             }
         }
-        client.ask(3, "/public/3", &[], true).await;
-        let mut next = Peer::server(listener.accept().await.unwrap().0).await;
+        client.request(3, "POST", "/public/3", &[], true).flush().await;
+        let mut next = Peer::server(&listener, &[]).await;
         assert_eq!(next.asked().await.0, 3);
     });
 }
@@ -138,19 +137,19 @@ fn a_server_that_breaks_its_connection_breaks_no_other() {
 fn a_client_that_breaks_a_stream_loses_that_one() {
     run(async {
         let Stage { proxy, mut client, mut server, .. } = Stage::new().await;
-        client.ask(3, "/public/3", &[("content-length", "2")], false).await;
+        client.request(3, "POST", "/public/3", &[("content-length", "2")], false).flush().await;
         assert_eq!(server.asked().await.0, 3);
-        client.send(Kind::Data, 0, 3, b"abc").await;
+        client.frame(Kind::Data, 0, 3, b"abc").flush().await;
         assert_eq!(client.reset(3).await, PROTOCOL_ERROR);
         assert_eq!(server.reset(3).await, CANCEL);
         let record = proxy.record(0).await;
         assert_eq!(record.outcome(), Outcome::Refused);
         assert!(record.reason.ends_with("body of another length than its header says"), "{}", record.reason);
         // What it sent before it knew is thrown away; the other stream goes on.
-        client.send(Kind::Data, 0, 3, b"more").await;
-        client.send(Kind::Data, flag::END_STREAM, 1, b"").await;
-        assert!(server.next().await.unwrap().last);
-        client.send(Kind::Data, 0, 1, b"behind the end").await;
+        client.frame(Kind::Data, 0, 3, b"more").flush().await;
+        client.frame(Kind::Data, flag::END_STREAM, 1, b"").flush().await;
+        assert!(server.news().await.unwrap().ends());
+        client.frame(Kind::Data, 0, 1, b"behind the end").flush().await;
         assert_eq!(client.reset(1).await, STREAM_CLOSED);
     });
 }
@@ -160,22 +159,22 @@ fn a_request_that_waits_for_its_server_is_judged_by_the_policy_that_is_in_force_
     run(async {
         let Stage { proxy, mut client, mut server, .. } = Stage::new().await;
         // SETTINGS_MAX_CONCURRENT_STREAMS is 1 from now on.
-        server.send(Kind::Settings, 0, 0, &[0, 3, 0, 0, 0, 1]).await;
-        server.headers(1, &[(":status", "200")], false).await;
+        server.frame(Kind::Settings, 0, 0, &[0, 3, 0, 0, 0, 1]).flush().await;
+        server.headers(1, &[(":status", "200")], false).flush().await;
         assert_eq!(client.status(1).await, "200");
-        client.ask(3, "/public/3", &[], true).await;
-        client.ask(5, "/public/5", &[], true).await;
-        client.ask(7, "/secret", &[], true).await;
+        client.request(3, "POST", "/public/3", &[], true).flush().await;
+        client.request(5, "POST", "/public/5", &[], true).flush().await;
+        client.request(7, "POST", "/secret", &[], true).flush().await;
         // Only what is denied has an answer.
         assert_eq!(client.status(7).await, "403");
-        assert!(client.next().await.unwrap().last);
+        assert!(client.news().await.unwrap().ends());
         proxy.switch(update(None, Some(rules(vec![path("/public/(1|5)")]))));
         assert_eq!(client.status(3).await, "403");
-        assert!(client.next().await.unwrap().last);
-        server.send(Kind::Data, flag::END_STREAM, 1, b"").await;
-        client.send(Kind::Data, flag::END_STREAM, 1, b"").await;
-        assert!(client.next().await.unwrap().last);
-        assert!(server.next().await.unwrap().last);
+        assert!(client.news().await.unwrap().ends());
+        server.frame(Kind::Data, flag::END_STREAM, 1, b"").flush().await;
+        client.frame(Kind::Data, flag::END_STREAM, 1, b"").flush().await;
+        assert!(client.news().await.unwrap().ends());
+        assert!(server.news().await.unwrap().ends());
         assert_eq!(server.asked().await, (5, "/public/5".to_owned()));
     });
 }
@@ -185,22 +184,22 @@ fn streams_that_nobody_reads_stop_no_other() {
     run(async {
         let Stage { mut client, mut server, .. } = Stage::new().await;
         // Room on the connection without end, and on the streams only what they begin with.
-        client.send(Kind::WindowUpdate, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+        client.frame(Kind::WindowUpdate, 0, 0, &0x7000_0000_u32.to_be_bytes()).flush().await;
         let unread: Vec<u32> = (0..12).map(|number| 3 + 2 * number).collect();
         for stream in &unread {
-            client.ask(*stream, "/public/big", &[], true).await;
+            client.request(*stream, "POST", "/public/big", &[], true).flush().await;
             assert_eq!(server.asked().await.0, *stream);
-            server.headers(*stream, &[(":status", "200")], false).await;
+            server.headers(*stream, &[(":status", "200")], false).flush().await;
             // As much as the proxy lets a server send on one stream.
             for _ in 0..8 {
-                server.send(Kind::Data, 0, *stream, &[b'x'; 16 << 10]).await;
+                server.frame(Kind::Data, 0, *stream, &[b'x'; 16 << 10]).flush().await;
             }
         }
-        server.headers(1, &[(":status", "200")], false).await;
-        server.send(Kind::Data, flag::END_STREAM, 1, b"answer").await;
+        server.headers(1, &[(":status", "200")], false).flush().await;
+        server.frame(Kind::Data, flag::END_STREAM, 1, b"answer").flush().await;
         let mut got = 0;
         loop {
-            let came = client.next().await.unwrap();
+            let came = client.news().await.unwrap();
             if came.kind == Kind::Data && came.stream != 1 {
                 got += came.payload.len();
             }
@@ -211,10 +210,10 @@ fn streams_that_nobody_reads_stop_no_other() {
         }
         assert_eq!(got, unread.len() * 65_535, "what the streams' windows let out");
         // The rest comes when it is asked for.
-        client.send(Kind::WindowUpdate, 0, 3, &0x10_0000_u32.to_be_bytes()).await;
+        client.frame(Kind::WindowUpdate, 0, 3, &0x10_0000_u32.to_be_bytes()).flush().await;
         let mut rest = 0;
         while rest < (128 << 10) - 65_535 {
-            let came = client.next().await.unwrap();
+            let came = client.news().await.unwrap();
             assert_eq!((came.kind, came.stream), (Kind::Data, 3));
             rest += came.payload.len();
         }
