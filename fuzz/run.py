@@ -4,6 +4,7 @@
 Executions and findings add up in the table from run to run; coverage is the last run's.
 """
 import argparse
+import concurrent.futures
 import dataclasses
 import os
 import pathlib
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -35,6 +37,10 @@ class Row:
 
 def targets():
     return sorted(path.stem for path in (HERE / "fuzz_targets").glob("*.rs"))
+
+
+# Rows, the file of results and what is printed are one at a time's.
+TURN = threading.Lock()
 
 
 def build(sanitizer, names):
@@ -71,7 +77,7 @@ def fuzz(name, sanitizer, seconds, row):
     found, given = folders(name)
     findings = TARGET_DIR / "findings" / name
     findings.mkdir(parents=True, exist_ok=True)
-    options = [f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=10", "-rss_limit_mb=2048"]
+    options = [f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=20", "-rss_limit_mb=2048"]
     options += [f"-artifact_prefix={findings}/"] + ([f"-max_len={LONGEST[name]}"] if name in LONGEST else [])
     dictionary = HERE / "dictionaries" / f"{name}.txt"
     options += [f"-dict={dictionary}"] if dictionary.exists() else []
@@ -81,6 +87,11 @@ def fuzz(name, sanitizer, seconds, row):
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
     )
     took = time.monotonic() - begun
+    with TURN:
+        count(name, sanitizer, run, took, row, findings)
+
+
+def count(name, sanitizer, run, took, row, findings):
     executed = re.findall(r"stat::number_of_executed_units:\s*(\d+)", run.stderr)
     states = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)/", run.stderr)
     executions = int(executed[-1]) if executed else 0
@@ -140,25 +151,32 @@ def write_rows(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    parser.add_argument("--target", help="only this one")
+    parser.add_argument("--target", nargs="+", default=[], help="only these")
+    parser.add_argument("--jobs", type=int, default=1, help="so many at a time")
     parser.add_argument("--sanitizer", choices=["none", "address"], default="none")
     parser.add_argument("--minimise", action="store_true", help="take what was found into the corpora")
     arguments = parser.parse_args()
-    if arguments.target and arguments.target not in targets():
-        sys.exit(f"{arguments.target} is none of: {' '.join(targets())}")
-    names = [arguments.target] if arguments.target else targets()
+    if unknown := set(arguments.target) - set(targets()):
+        sys.exit(f"{' '.join(sorted(unknown))} is none of: {' '.join(targets())}")
+    names = arguments.target or targets()
     build(arguments.sanitizer, names)
-    rows = {name: row for name, row in read_rows().items()}
+    rows = read_rows()
     before = sum(row.findings for row in rows.values())
-    for name in names:
-        row = rows.setdefault(name, Row())
+
+    def one(name):
+        with TURN:
+            row = rows.setdefault(name, Row())
         if arguments.seconds:
             fuzz(name, arguments.sanitizer, arguments.seconds, row)
         if arguments.minimise:
             minimise(name, arguments.sanitizer)
         kept = [path.read_bytes() for path in (HERE / "seeds" / name).iterdir()] + corpus_of(name)
-        row.inputs, row.octets = len(kept), sum(map(len, kept))
-        write_rows(rows)
+        with TURN:
+            row.inputs, row.octets = len(kept), sum(map(len, kept))
+            write_rows(rows)
+
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(one, names))
     print()
     print(RESULTS.read_text())
     if sum(row.findings for row in rows.values()) > before:

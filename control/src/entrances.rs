@@ -14,6 +14,7 @@ pub use crate::{
     flows::{
         compact,
         filter::{Filter, FlowFilter, parse_prefix},
+        journal::{Entry, FILES as JOURNAL_FILES, Journal, LostBefore},
         kernel::{self, WallClock},
         proxy,
         record::{Action, FlowRecord, Verdict},

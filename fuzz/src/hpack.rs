@@ -24,6 +24,9 @@ const NAMES: [&str; 10] = [
 const VALUES: [&str; 9] =
     ["", "GET", "200", "/", "/pkg.Service/Method", "/a?b", "application/grpc", "trailers", "0"];
 
+/// Octets of long strings in one input.
+const LONG: usize = 3 << 12;
+
 pub fn run(data: &[u8]) {
     let Some((&kind, rest)) = data.split_first() else { return };
     if kind & 1 == 0 {
@@ -65,12 +68,15 @@ fn round_trip(data: &[u8]) {
     let mut draw = Draw::new(data);
     let mut encoder = Encoder::new();
     let (mut ours, mut other) = (Decoder::new(4096), other_decoder(4096));
+    // A few make a table turn over; more only take time.
+    let mut long = LONG;
     while !draw.is_used_up() {
         for size in draw.many(2, |draw| draw.one(&SIZES)) {
             encoder.set_max_table(size);
         }
-        let list: Vec<Owned> =
-            draw.many(12, |draw| (string(draw, &NAMES), string(draw, &VALUES), draw.chance(1, 8)));
+        let list: Vec<Owned> = draw.many(12, |draw| {
+            (string(draw, &NAMES, &mut long), string(draw, &VALUES, &mut long), draw.chance(1, 8))
+        });
         let mut block = Vec::new();
         encoder.start(&mut block);
         for (name, value, never) in &list {
@@ -87,13 +93,16 @@ fn round_trip(data: &[u8]) {
 }
 
 /// Of the vocabulary, the input's own, or so long that others have to leave the table.
-fn string(draw: &mut Draw<'_>, of: &[&str]) -> Vec<u8> {
+fn string(draw: &mut Draw<'_>, of: &[&str], long: &mut usize) -> Vec<u8> {
     match draw.below(8) {
         0..=4 => draw.one(of).as_bytes().to_vec(),
         5 | 6 => draw.many(16, Draw::octet),
         _ => {
             let octet = draw.octet();
-            vec![octet; draw.below(1 << 12)]
+            let length = draw.below(1 << 12);
+            let length = if length <= *long { length } else { length % 160 };
+            *long -= length.min(*long);
+            vec![octet; length]
         }
     }
 }

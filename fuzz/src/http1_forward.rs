@@ -17,9 +17,7 @@ mod lab;
 
 pub use lab::Exchange;
 
-/// What the rule allows beside CONNECT.
-const METHODS: [&str; 3] = ["GET", "HEAD", "POST"];
-const PLACE: &str = "/ok";
+use crate::lab::is_allowed;
 
 pub fn run(data: &[u8]) {
     let mut parts = data.split(|octet| *octet == 0xff);
@@ -65,10 +63,7 @@ struct Request {
 
 impl Request {
     fn is_allowed(&self) -> bool {
-        let below = self.target.strip_prefix(PLACE);
-        self.method == "CONNECT"
-            || METHODS.contains(&&*self.method)
-                && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.method == "CONNECT" || is_allowed(&self.method, &self.target)
     }
 
     fn has_become(&self, sent: &Self) -> bool {

@@ -18,14 +18,17 @@ pub mod draw;
 pub mod enforced;
 pub mod engines;
 pub mod events;
+pub mod flow_journal;
 pub mod grpc;
 pub mod hpack;
 pub mod http1;
 pub mod http1_forward;
 pub mod http1_response;
+pub mod http2_forward;
 pub mod http2_frames;
 pub mod http_rules;
 pub mod kafka;
+pub mod lab;
 pub mod link_policy;
 pub mod link_records;
 pub mod packet;
@@ -52,11 +55,13 @@ pub const TARGETS: &[Target] = &[
     ("enforced", enforced::run),
     ("engines", engines::run),
     ("events", events::run),
+    ("flow_journal", flow_journal::run),
     ("grpc", grpc::run),
     ("hpack", hpack::run),
     ("http1", http1::run),
     ("http1_forward", http1_forward::run),
     ("http1_response", http1_response::run),
+    ("http2_forward", http2_forward::run),
     ("http2_frames", http2_frames::run),
     ("http_rules", http_rules::run),
     ("kafka", kafka::run),

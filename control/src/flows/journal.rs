@@ -69,7 +69,7 @@ pub enum Entry {
 pub enum JournalError {
     #[error("a batch of records that cannot be read: {0}")]
     Batch(#[from] prost::DecodeError),
-    #[error("a batch of records without a number")]
+    #[error("a batch of records without a number, or with one that leaves no room for them")]
     Unnumbered,
 }
 
@@ -193,17 +193,22 @@ impl Inner {
             return Err(JournalError::Unnumbered);
         }
         let mut records = requests(records)?;
+        // The numbers are a proxy's, which may be hostile.
+        let before = first - 1;
+        let Some(last) = before.checked_add(records.len() as u64) else {
+            return Err(JournalError::Unnumbered);
+        };
         let newest = self.proxies.values().map(|received| received.order).max().unwrap_or(0);
-        let received =
-            self.proxies.entry(instance).or_insert(Received { order: newest + 1, ..<_>::default() });
-        let known = (received.through + 1).saturating_sub(first).min(records.len() as u64);
+        let order = newest.saturating_add(1);
+        let received = self.proxies.entry(instance).or_insert(Received { order, ..<_>::default() });
+        let known = received.through.saturating_sub(before).min(records.len() as u64);
         records.drain(..known as usize);
         // Another agent has taken what is missing before these, and has not left it here.
-        let gap = first.saturating_sub(received.through + 1);
-        let lost = lost_total.saturating_sub(received.lost) + gap;
-        received.through = received.through.max(first + known + records.len() as u64 - 1);
+        let gap = before.saturating_sub(received.through);
+        let lost = lost_total.saturating_sub(received.lost).saturating_add(gap);
+        received.through = received.through.max(last);
         received.lost = received.lost.max(lost_total);
-        self.proxies_lost += lost;
+        self.proxies_lost = self.proxies_lost.saturating_add(lost);
         let taken = Taken { records, lost, lost_total, through: received.through };
         if self.proxies.len() > INSTANCES
             && let Some((oldest, _)) = self.proxies.iter().min_by_key(|(_, received)| received.order)

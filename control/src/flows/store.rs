@@ -89,8 +89,8 @@ impl FlowStore {
     /// Goes on counting where the agents before this one ended.
     pub fn restore_lost(&self, before: LostBefore) {
         let status = &mut self.inner().status;
-        status.lost_kernel += before.kernel;
-        status.lost_proxy += before.proxies;
+        status.lost_kernel = status.lost_kernel.saturating_add(before.kernel);
+        status.lost_proxy = status.lost_proxy.saturating_add(before.proxies);
     }
 
     /// Counts `lost` records that never came, and shows the gap to followers.
@@ -99,11 +99,13 @@ impl FlowStore {
             return;
         }
         let mut inner = self.inner();
-        match at {
-            LostAt::Kernel => inner.status.lost_kernel += lost,
-            LostAt::Proxy => inner.status.lost_proxy += lost,
-            LostAt::Reader => inner.status.lost_readers += lost,
-        }
+        let count = match at {
+            LostAt::Kernel => &mut inner.status.lost_kernel,
+            LostAt::Proxy => &mut inner.status.lost_proxy,
+            LostAt::Reader => &mut inner.status.lost_readers,
+        };
+        // What a proxy says may be any number.
+        *count = count.saturating_add(lost);
         let _ = inner.live.send(FlowLine::Lost { lost, at });
     }
 

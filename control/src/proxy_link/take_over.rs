@@ -110,15 +110,15 @@ pub(super) fn health(sessions: &[Arc<Session>]) -> ProxyHealth {
                 connections_open: more.connections_open,
             });
         }
-        health.connections_open += more.connections_open;
-        health.connections_total += more.connections_total;
-        health.requests_allowed += more.requests_allowed;
-        health.requests_denied += more.requests_denied;
-        health.requests_refused += more.requests_refused;
-        health.upstream_failures += more.upstream_failures;
-        health.rss_bytes += more.rss_bytes;
-        health.lost_records += more.lost_records;
-        health.waiting_records += more.waiting_records;
+        health.connections_open = health.connections_open.saturating_add(more.connections_open);
+        health.connections_total = health.connections_total.saturating_add(more.connections_total);
+        health.requests_allowed = health.requests_allowed.saturating_add(more.requests_allowed);
+        health.requests_denied = health.requests_denied.saturating_add(more.requests_denied);
+        health.requests_refused = health.requests_refused.saturating_add(more.requests_refused);
+        health.upstream_failures = health.upstream_failures.saturating_add(more.upstream_failures);
+        health.rss_bytes = health.rss_bytes.saturating_add(more.rss_bytes);
+        health.lost_records = health.lost_records.saturating_add(more.lost_records);
+        health.waiting_records = health.waiting_records.saturating_add(more.waiting_records);
     }
     health
 }

@@ -3,8 +3,8 @@ use tektin_proxy::link_proto::{Record, Records};
 use super::*;
 
 fn batch(first: u64, count: u64, lost_total: u64) -> Bytes {
-    let records =
-        (first..first + count).map(|n| Record { src_port: n as u32, ..Record::default() }).collect();
+    let numbers = (0..count).map(|number| first.wrapping_add(number) as u32);
+    let records = numbers.map(|src_port| Record { src_port, ..Record::default() }).collect();
     Records { records, lost_total, first }.encode_to_vec().into()
 }
 
@@ -56,6 +56,19 @@ fn what_another_agent_took_with_it_is_counted_as_lost() {
     assert!(matches!(journal.take(7, &batch(0, 2, 3)), Err(JournalError::Unnumbered)));
     assert!(matches!(journal.take(7, &Bytes::from_static(b"\xff")), Err(JournalError::Batch(_))));
     assert_eq!(journal.take(7, &batch(13, 1, 3)).unwrap().through, 13);
+}
+
+#[test]
+fn numbers_of_a_hostile_proxy_are_refused_or_counted() {
+    let journal = Journal::default();
+    // No room for the second record's number.
+    assert!(matches!(journal.take(7, &batch(u64::MAX, 2, 0)), Err(JournalError::Unnumbered)));
+    let taken = journal.take(7, &batch(u64::MAX, 1, u64::MAX)).unwrap();
+    assert_eq!((taken.records.len(), taken.lost, taken.through), (1, u64::MAX, u64::MAX));
+    let taken = journal.take(7, &batch(u64::MAX, 1, u64::MAX)).unwrap();
+    assert_eq!((taken.records.len(), taken.lost, taken.through), (0, 0, u64::MAX));
+    assert_eq!(journal.take(8, &batch(1, 1, 5)).unwrap().lost, 5);
+    assert_eq!(journal.lost_before().proxies, u64::MAX);
 }
 
 /// A kill at any instant leaves a prefix.
