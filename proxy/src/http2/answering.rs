@@ -267,7 +267,7 @@ impl Session {
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.is_at(upstream.number)) else {
             return;
         };
-        upstream.open -= 1;
+        upstream.closes_stream();
         upstream.half.waiting -= stream.answer.waits();
         stream.asking = Asking::Nobody;
         if stream.answer.ended {

@@ -16,6 +16,7 @@ use super::{
     session::{Leaving, Session},
     stream::Stream,
     ticks::now,
+    upstream::end_spare,
 };
 use crate::{options::Limits, response::text, upstream::UpstreamError};
 
@@ -158,6 +159,7 @@ impl Session {
             put_ping(self.client.out.octets(), *b"are you?");
         }
         self.look_at_idle(now)?;
+        end_spare(&mut self.upstreams, limits.idle_time);
         let late: Vec<_> = self
             .streams
             .iter()

@@ -12,6 +12,7 @@ use super::{
     session::Session,
     stream::{Asking, Log},
     ticks::now,
+    upstream::{RETRY_TIME, takes_any},
 };
 use crate::{
     record::Recording,
@@ -87,7 +88,7 @@ impl Session {
     pub(super) fn leave_server(&mut self, id: u32, code: Code) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if let Some(upstream) = stream.upstream(&mut self.upstreams) {
-            upstream.open -= 1;
+            upstream.closes_stream();
             // What waits for the client is the server's no more.
             upstream.half.waiting -= stream.answer.waits();
             put_reset(upstream.half.out.octets(), id, code);
@@ -101,7 +102,7 @@ impl Session {
         if stream.is_over_at_server()
             && let Some(upstream) = stream.upstream(&mut self.upstreams)
         {
-            upstream.open -= 1;
+            upstream.closes_stream();
             upstream.half.waiting -= stream.answer.waits();
             stream.asking = Asking::Nobody;
         }
@@ -240,6 +241,7 @@ impl Session {
         // A last word to a server that broke a rule; whether it takes it is all the same.
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
         let _ = upstream.half.out.poll_write(&mut upstream.stream, &mut nobody);
+        self.further_from = now() + RETRY_TIME;
         let failure = Failure::from(error);
         let there: Vec<u32> = self
             .streams
@@ -266,8 +268,13 @@ impl Session {
         }
     }
 
-    /// No connection to the server can be had: nothing that waits for one can be sent.
+    /// No connection to the server can be had: nothing that waits for one can be sent, but by another one that
+    /// is there.
     pub(super) fn cannot_connect(&mut self, error: &UpstreamError) {
+        if takes_any(&self.upstreams) {
+            self.further_from = now() + RETRY_TIME;
+            return;
+        }
         let failure = Failure::from(error);
         for id in std::mem::take(&mut self.parked) {
             if matches!(self.streams.get(&id).map(|stream| &stream.asking), Some(Asking::Parked(_))) {

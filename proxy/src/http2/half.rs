@@ -65,7 +65,7 @@ pub(super) struct Half {
     /// Its first frame, which must be SETTINGS, has come.
     has_begun: bool,
     /// What it says there has been noted.
-    is_settled: bool,
+    pub(super) is_settled: bool,
 }
 
 /// A header block in several frames.

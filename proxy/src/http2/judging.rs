@@ -15,7 +15,7 @@ use super::{
     session::Session,
     stream::{Asking, Log, Stream},
     ticks::now,
-    upstream::Upstream,
+    upstream::{are_full, takes_any, with_room},
 };
 use crate::{
     record::Recording,
@@ -74,7 +74,7 @@ impl Session {
             stream.upload.end(None).map_err(|fault| wrong_body(id, fault))?;
         }
         let has_room = stream.log.call().is_none() || self.share.has_room(Wanted::More);
-        if has_room && self.parked.is_empty() && self.upstreams.last().is_some_and(Upstream::has_room) {
+        if has_room && self.parked.is_empty() && with_room(&mut self.upstreams).is_some() {
             self.judge_and_send(id, request, octets);
             Ok(())
         } else {
@@ -137,7 +137,8 @@ impl Session {
     }
 
     fn wants_connection(&self) -> bool {
-        self.connecting.is_none() && self.upstreams.last().is_none_or(|last| last.leaves)
+        let may_have_further = || are_full(&self.upstreams) && now() >= self.further_from;
+        self.connecting.is_none() && (!takes_any(&self.upstreams) || may_have_further())
     }
 
     /// Connects to the server, unless there is a connection that takes requests, or will be.
@@ -156,12 +157,11 @@ impl Session {
                 self.parked.pop_front();
                 continue;
             };
-            let last = self.upstreams.last();
-            if !last.is_some_and(Upstream::has_room) {
+            if with_room(&mut self.upstreams).is_none() {
                 if !self.wants_connection() {
                     return;
                 }
-                // The server has left meanwhile.
+                // The server has left meanwhile, or takes no more streams at once.
                 let request = Request::clone(request);
                 match judge(request, &self.worker, &self.flow) {
                     Verdict::Allowed(permit, _) => return self.connect(permit),
@@ -170,7 +170,7 @@ impl Session {
                 }
             }
             // What is kept of a call is waited for only where others are open, that can end.
-            let is_first = last.is_none_or(|last| last.open == 0);
+            let is_first = self.upstreams.iter().all(|upstream| upstream.open == 0);
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             let waits = stream.log.call().is_some() && !is_first;
             if waits && self.share.poll_room(Wanted::More, cx).is_pending() {
@@ -189,9 +189,8 @@ impl Session {
     /// Opens the server's stream. Its number is the client's: numbers only have to grow.
     fn send(&mut self, id: u32, permit: Permit<Request>) {
         let (request, _permit) = permit.open();
-        let (Some(stream), Some(upstream)) = (self.streams.get_mut(&id), self.upstreams.last_mut()) else {
-            return;
-        };
+        let (stream, upstream) = (self.streams.get_mut(&id), with_room(&mut self.upstreams));
+        let (Some(stream), Some(upstream)) = (stream, upstream) else { return };
         (upstream.last_stream, upstream.open) = (id, upstream.open + 1);
         upstream.half.meter.request();
         stream.asking = Asking::Sent(upstream.number);

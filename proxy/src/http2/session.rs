@@ -9,6 +9,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use l7_parsers::http2::frame::{Setting, put_goaway, put_ping};
@@ -35,8 +36,10 @@ pub(super) struct Session {
     pub(super) share: Holding,
     pub(super) stream: TcpStream,
     pub(super) client: Half,
-    /// One, and those that end when their last stream does.
+    /// Those that take requests, and those that end when their last stream does.
     pub(super) upstreams: Vec<Upstream>,
+    /// When a further one may be tried.
+    pub(super) further_from: Duration,
     pub(super) connecting: Option<Connecting>,
     pub(super) streams: Streams,
     /// Requests that cannot be sent yet, in the order in which they came.
@@ -85,6 +88,7 @@ impl Session {
             stream,
             client,
             upstreams: Vec::new(),
+            further_from: Duration::ZERO,
             connecting: None,
             streams: Streams::default(),
             parked: VecDeque::new(),
@@ -189,8 +193,8 @@ impl Session {
         self.connecting = None;
         match result {
             Ok(socket) => {
-                let number = self.upstreams.last().map_or(0, |last| last.number + 1);
-                self.upstreams.push(Upstream::new(number, socket, self.worker.limits.http1.head_octets));
+                let upstream = Upstream::new(&self.upstreams, socket, self.worker.limits.http1.head_octets);
+                self.upstreams.push(upstream);
             }
             Err(error) => self.cannot_connect(&error),
         }

@@ -149,7 +149,8 @@ fn heads_that_wait_are_bounded() {
     run(async {
         // Takes connections, and says nothing on them: no request can be sent.
         let (listener, address) = listener().await;
-        let proxy = Proxy::start(address, public_only()).await;
+        let limits = Limits { upstreams_per_thread: 1, ..Limits::default() };
+        let proxy = Proxy::with_limits(address, public_only(), limits).await;
         let mut client = Peer::client(&proxy, &[]).await;
         client.get(1, "/public/a");
         client.flush().await;

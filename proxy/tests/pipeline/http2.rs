@@ -1,5 +1,6 @@
 //! HTTP/2 with prior knowledge.
 
+mod further;
 mod peers;
 
 use std::{convert::Infallible, rc::Rc};
