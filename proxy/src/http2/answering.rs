@@ -274,6 +274,8 @@ impl Session {
             // It has said all, and wants no more of the request (RFC 9113 §8.1).
             self.stop_listening(id);
             self.settle(id);
+        } else if code == ErrorCode::RefusedStream.into() && !stream.answered {
+            self.not_taken(id, UpstreamError::Reset(code));
         } else {
             self.fail(id, &UpstreamError::Reset(code).into());
         }
@@ -291,7 +293,7 @@ impl Session {
             }
         }
         for id in untouched {
-            self.not_taken(id);
+            self.not_taken(id, "the server took its leave before this request");
         }
     }
 }

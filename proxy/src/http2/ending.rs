@@ -176,11 +176,9 @@ impl Session {
     }
 
     /// The server did not take up a request, so that it may be sent once more without harm.
-    pub(super) fn not_taken(&mut self, id: u32) {
+    pub(super) fn not_taken(&mut self, id: u32, why: impl ToString) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream
-            .log
-            .note(|recording| recording.upstream_failed("the server took its leave before this request"));
+        stream.log.note(|recording| recording.upstream_failed(why));
         if let Some(call) = stream.log.call() {
             call.says_reset(ErrorCode::RefusedStream.into());
         }

@@ -120,7 +120,10 @@ impl Session {
             let mut moved = self.read_client(cx)?;
             moved |= self.poll_connecting(cx);
             moved |= self.read_servers(cx);
+            let was_connecting = self.connecting.is_some();
             self.ask_parked(cx);
+            // What has begun is to be polled, or nobody would hear of its end.
+            moved |= self.connecting.is_some() && !was_connecting;
             self.drain();
             let has_room = self.give_back();
             moved |= self.write(cx)?;

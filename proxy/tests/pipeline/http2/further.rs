@@ -111,13 +111,21 @@ fn where_no_further_connection_can_be_had_a_request_waits() {
             assert_eq!(stage.client.wait(Kind::Headers, 3).await.status(), "204");
             assert_eq!(stage.proxy.record(1).await.outcome(), Outcome::Allowed);
         }
-        // One that ends at once is not tried again and again.
-        let mut stage = Stage::new(Limits::default()).await;
+    });
+}
+
+#[test]
+fn a_further_connection_that_ends_at_once_is_tried_again_after_a_while() {
+    run(async {
+        // The proxy looks at its clock each quarter of the shortest of its times.
+        let limits = Limits { linger_time: Duration::from_millis(200), ..Limits::default() };
+        let mut stage = Stage::new(limits).await;
         stage.client.get(3, "/public/3").flush().await;
         drop(stage.listener.accept().await.unwrap());
         assert!(timeout(Duration::from_millis(300), stage.listener.accept()).await.is_err());
-        stage.end_first().await;
-        assert_eq!(stage.server.asked().await.0, 3);
+        let mut further = Peer::server(&stage.listener, ONE).await;
+        assert_eq!(further.asked().await.0, 3);
+        stage.is_answered(&mut further, 3).await;
     });
 }
 

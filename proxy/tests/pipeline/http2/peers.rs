@@ -62,6 +62,24 @@ fn a_request_that_a_server_on_its_leave_did_not_take_up_may_be_sent_again() {
     });
 }
 
+/// It knows then that nothing was done, as it would from the server itself.
+#[test]
+fn a_request_that_the_server_refuses_may_be_sent_again() {
+    run(async {
+        let Stage { proxy, mut client, mut server, .. } = Stage::new().await;
+        server.frame(Kind::RstStream, 0, 1, &REFUSED_STREAM.to_be_bytes()).flush().await;
+        assert_eq!(client.reset(1).await, REFUSED_STREAM);
+        let record = proxy.record(0).await;
+        assert_eq!(record.outcome(), Outcome::UpstreamFailed);
+        assert!(record.reason.starts_with("the server reset the stream"), "{}", record.reason);
+        // One that it resets for another reason may have been begun.
+        client.request(3, "POST", "/public/3", &[], true).flush().await;
+        assert_eq!(server.asked().await.0, 3);
+        server.frame(Kind::RstStream, 0, 3, &CANCEL.to_be_bytes()).flush().await;
+        assert_eq!(client.status(3).await, "502");
+    });
+}
+
 #[test]
 fn information_comes_before_the_answer() {
     run(async {
