@@ -1,8 +1,8 @@
 //! Text to JSON values: YAML (of which JSON is a part), one value a document.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::locate::Source;
@@ -78,10 +78,11 @@ fn read_part<'t>(part: &'t str, first_line: usize, chunks: &mut Vec<Chunk<'t>>) 
         chunks.push(Chunk { source: source(0), value: Err(error) });
         return;
     }
+    let room = Room::of(part);
     for (nth, document) in serde_norway::Deserializer::from_str(part).enumerate() {
-        match Strict::deserialize(document) {
-            Ok(Strict(Value::Null)) => {}
-            Ok(Strict(value)) => chunks.push(Chunk { source: source(nth), value: Ok(value) }),
+        match Strict(&room).deserialize(document) {
+            Ok(Value::Null) => {}
+            Ok(value) => chunks.push(Chunk { source: source(nth), value: Ok(value) }),
             Err(error) => {
                 let place = error.location();
                 let line = first_line + place.as_ref().map_or(0, |p| p.line().saturating_sub(1));
@@ -104,65 +105,96 @@ fn without_place(message: &str) -> String {
     }
 }
 
-/// A JSON value in which no key stands twice.
-struct Strict(Value);
+/// Octets of memory that a text's values may still take, roughly. Only aliases (`*name`) can make
+/// them take much more than the text has, without an end: the reader counts aliases, not what they
+/// stand for.
+struct Room(Cell<usize>);
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+impl Room {
+    /// Of a value beside its text.
+    const VALUE: usize = 32;
+    /// For aliases. The shortest text of a value is two octets (`a,`), which the other part pays for.
+    const SPARE: usize = 32 << 20;
+
+    fn of(text: &str) -> Self {
+        Self(Cell::new((text.len() + 1) * (Self::VALUE + 1) + Self::SPARE))
+    }
+
+    fn take<E: de::Error>(&self, octets: usize) -> Result<(), E> {
+        let left = self.0.get().checked_sub(Self::VALUE + octets);
+        self.0.set(left.ok_or_else(|| E::custom("its aliases stand for too much in all"))?);
+        Ok(())
     }
 }
 
-struct StrictVisitor;
+/// Reads a JSON value in which no key stands twice.
+struct Strict<'r>(&'r Room);
 
-impl<'de> Visitor<'de> for StrictVisitor {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a plain YAML value (no tags)")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        self.0.take(0)?;
         Ok(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        self.0.take(0)?;
         Ok(Value::from(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        self.0.take(0)?;
         Ok(Value::from(value))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        self.0.take(0)?;
         serde_json::Number::from_f64(value)
             .map(Value::Number)
             .ok_or_else(|| E::custom(format!("{value} has no meaning here")))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.0.take(value.len())?;
         Ok(Value::String(value.to_owned()))
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        self.0.take(0)?;
         Ok(Value::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Value, E> {
+    fn visit_none<E: de::Error>(self) -> Result<Value, E> {
+        self.0.take(0)?;
         Ok(Value::Null)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        self.0.take(0)?;
         let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(Strict(self.0))? {
             list.push(item);
         }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        self.0.take(0)?;
         let mut map = Map::new();
-        while let Some(Strict(key)) = entries.next_key()? {
+        while let Some(key) = entries.next_key_seed(Strict(self.0))? {
             let key = match key {
                 Value::String(key) => key,
                 Value::Bool(_) | Value::Number(_) => key.to_string(),
@@ -171,7 +203,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
             if map.contains_key(&key) {
                 return Err(de::Error::custom(format!("the key {key:?} stands twice")));
             }
-            let Strict(value) = entries.next_value()?;
+            let value = entries.next_value_seed(Strict(self.0))?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))

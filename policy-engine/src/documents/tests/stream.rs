@@ -124,6 +124,21 @@ fn deep_and_wide_texts_are_refused_not_followed() {
 }
 
 #[test]
+fn aliases_of_much_are_refused_and_of_little_are_not() {
+    let text = |items: usize, aliases: usize| {
+        let (items, aliases) = (vec!["x"; items].join(","), vec!["*a"; aliases].join(","));
+        format!("kind: Pod\nmetadata: {{name: p}}\na: &a [{items}]\nb: [{aliases}]\n")
+    };
+    // 64 million values of 64 KB.
+    let error = refused(&text(8_000, 8_000));
+    assert!(error.to_string().contains("aliases stand for too much"), "{error}");
+    let error =
+        refused(&text(1, 1).replace("[x]", &"x".repeat(1 << 20)).replace("[*a]", &"- *a\n".repeat(100)));
+    assert!(error.problems.len() == 1, "{error}");
+    assert_eq!(names(&text(500, 500)), ["skipped 1 Pod p"]);
+}
+
+#[test]
 fn merge_keys_are_refused() {
     let text = cnp("endpointSelector: {}\ningress:\n- <<: {fromEntities: [world]}");
     assert!(refused(&text).to_string().contains("merge keys are not supported"));
