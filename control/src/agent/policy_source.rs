@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -17,6 +19,9 @@ mod watch;
 
 pub use watch::watch;
 
+/// Octets of a policy file that are read. As many as a request to the API may have.
+const LONGEST: u64 = 32 << 20;
+
 /// What policy files hold now; `None`: the file is gone.
 pub type Contents = BTreeMap<PathBuf, Option<Result<String, String>>>;
 
@@ -27,16 +32,25 @@ struct Reading {
     being_written: BTreeSet<PathBuf>,
 }
 
-/// Reads these files and puts in force what has changed; returns those that are being written.
-async fn read_and_apply(agent: &Agent, mut paths: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+/// What is to be looked at again, and how soon.
+#[derive(Debug, Default)]
+struct Unfinished {
+    being_written: BTreeSet<PathBuf>,
+    /// What the files say could not be put in force. The files keep the reason, and are read again.
+    failed: bool,
+}
+
+/// Reads these files and puts in force what has changed.
+async fn read_and_apply(agent: &Agent, mut paths: BTreeSet<PathBuf>) -> Unfinished {
     let since = Instant::now();
     // What was refused because of another file may fit now.
     paths.extend(agent.state.lock().await.policies.refused_files());
     let reading = read_files(paths);
-    if let Err(error) = agent.apply_files(&reading.contents, since).await {
+    let result = agent.apply_files(&reading.contents, since).await;
+    if let Err(error) = &result {
         tracing::error!(%error, "policy files are not in force");
     }
-    reading.being_written
+    Unfinished { being_written: reading.being_written, failed: result.is_err() }
 }
 
 /// Brings the sources to what the directory holds when the agent starts. Files that are being written
@@ -90,14 +104,24 @@ fn read_files(paths: BTreeSet<PathBuf>) -> Reading {
 
 /// `None`: somebody is writing it.
 fn read_file(path: &Path) -> io::Result<Option<String>> {
-    let file = fs::File::open(path)?;
+    // Without O_NONBLOCK, a pipe of that name would stop the agent until somebody writes into it.
+    let mut options = fs::OpenOptions::new();
+    options.read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY);
+    let file = match options.open(path) {
+        // Who writes it has a lease on it.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        opened => opened?,
+    };
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
     if is_being_written(&file) {
         return Ok(None);
     }
-    let text = io::read_to_string(&file)?;
+    let text = io::read_to_string((&file).take(LONGEST + 1))?;
+    if text.len() as u64 > LONGEST {
+        return Err(io::Error::other(format!("it is longer than {} MiB", LONGEST >> 20)));
+    }
     // Opened and changed while we read?
     Ok((!is_being_written(&file)).then_some(text))
 }

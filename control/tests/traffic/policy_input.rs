@@ -145,3 +145,27 @@ fn an_agent_that_starts_with_a_bad_file_keeps_the_last_good_one() {
     let status = lab.json(&["status"]);
     assert!(status["policy"]["files"][0]["error"].is_string(), "{status}");
 }
+
+/// As the kubelet writes a mounted ConfigMap: all files are links through one link, which is exchanged. What
+/// else goes on in the directory must not put that off.
+#[test]
+fn files_that_are_links_through_an_exchanged_link_are_read_again() {
+    use std::os::unix::fs::symlink;
+    let lab = Lab::new();
+    let directory = lab.policy_dir();
+    let exchange = |version: &str, text: &str| {
+        std::fs::create_dir(directory.join(version)).expect("a directory");
+        std::fs::write(directory.join(version).join("web.yaml"), text).expect("a policy file");
+        symlink(version, directory.join("..data_tmp")).expect("a link");
+        std::fs::rename(directory.join("..data_tmp"), directory.join("..data")).expect("the link moves");
+    };
+    let in_force = |text: &str| {
+        std::fs::write(directory.join("noise.txt"), "").expect("a file");
+        lab.json(&["policy", "get"]).to_string().contains(text).then_some(())
+    };
+    exchange("..1", &cnp("web", "web", "ingress: [{fromEntities: [world]}]"));
+    symlink("..data/web.yaml", directory.join("web.yaml")).expect("a link");
+    eventually("the first version is in force", || in_force("world"));
+    exchange("..2", &cnp("web", "web", "ingress: [{fromEntities: [cluster]}]"));
+    eventually("the second version is in force", || in_force("cluster"));
+}

@@ -195,6 +195,33 @@ fn a_file_that_is_being_written_is_left_alone_until_it_is_closed() {
     assert_eq!(reading.contents, Contents::from([(gone, None)]));
 }
 
+/// A pipe that nobody writes into must not stop who reads the directory.
+#[test]
+fn what_is_no_regular_file_or_too_long_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    nix::unistd::mkfifo(&path("pipe.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::create_dir(path("directory.yaml")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path("device.yaml")).unwrap();
+    std::os::unix::fs::symlink("loop.yaml", path("loop.yaml")).unwrap();
+    fs::File::create(path("long.yaml")).unwrap().set_len(LONGEST + 1).unwrap();
+    fs::write(path("good.yaml"), "kind: Pod").unwrap();
+    let mut reading = read_files(list(directory.path()).unwrap());
+    assert_eq!(reading.contents.remove(&path("good.yaml")), Some(Some(Ok("kind: Pod".to_owned()))));
+    for (name, reason) in [
+        ("pipe.yaml", "no regular file"),
+        ("directory.yaml", "no regular file"),
+        ("device.yaml", "no regular file"),
+        ("loop.yaml", "symbolic links"),
+        ("long.yaml", "longer than"),
+    ] {
+        let found = reading.contents.remove(&path(name));
+        let Some(Some(Err(error))) = found else { panic!("{name}: {found:?}") };
+        assert!(error.contains(reason), "{name}: {error}");
+    }
+    assert_eq!(reading, Reading::default());
+}
+
 #[test]
 fn the_state_directory_brings_back_the_apis_documents_and_the_last_good_files() {
     let (mut policies, state) = empty();

@@ -21,28 +21,32 @@ use rustix::time::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time,
+    time::{self, Instant},
 };
 
-use super::{is_policy_file, list, read_and_apply};
+use super::{Unfinished, is_policy_file, list, read_and_apply};
 use crate::agent::Agent;
 
 /// How soon a file that somebody is still writing is looked at again; its end is an event as well.
 const BEING_WRITTEN: Duration = Duration::from_millis(300);
 /// What has gone is gone if it is so after this time: tools replace a file by renaming it away first.
 const REPLACED: Duration = Duration::from_millis(1);
+/// What could not be put in force is tried again so soon.
+const FAILED: Duration = Duration::from_secs(2);
 /// A directory that cannot be watched is looked at so often.
 const UNWATCHED: Duration = Duration::from_secs(1);
-/// The directory is looked at so often even if nothing is heard: it may have been replaced.
+/// The directory is looked at so often whatever is heard: it may have been replaced, and so may files
+/// outside of it that links in it lead to.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Follows the directory until the agent ends.
 pub async fn watch(agent: Arc<Agent>) {
     let directory = agent.config.policy_dir.clone();
     let mut known = BTreeMap::new();
-    let mut being_written = BTreeSet::new();
+    let mut unfinished = Unfinished::default();
     let mut watcher = None;
     let mut told = false;
+    let mut next_look = Instant::now();
     loop {
         if watcher.is_none() {
             watcher = match Watcher::new(&directory) {
@@ -56,31 +60,36 @@ pub async fn watch(agent: Arc<Agent>) {
             told = watcher.is_none();
             // From here on each change is heard; what was before is seen.
             let changed = changed_since(&directory, &mut known);
-            being_written = read_and_apply(&agent, changed).await;
+            next_look = Instant::now() + HEARTBEAT;
+            unfinished = read_and_apply(&agent, changed).await;
         }
-        let wait = if being_written.is_empty() { HEARTBEAT } else { BEING_WRITTEN };
+        let end = next_look.min(Instant::now() + unfinished.wait());
         let heard = match &mut watcher {
-            Some(watcher) => time::timeout(wait, watcher.next()).await,
+            Some(watcher) => time::timeout_at(end, watcher.next()).await,
             None => {
                 time::sleep(UNWATCHED).await;
                 Ok(Heard::Lost)
             }
         };
-        let mut paths = std::mem::take(&mut being_written);
+        let Unfinished { being_written: mut paths, failed } = std::mem::take(&mut unfinished);
+        let mut look = Instant::now() >= next_look;
         match heard {
-            Ok(Heard::Files(files)) => paths.extend(files.into_iter().map(|name| directory.join(name))),
-            Ok(Heard::Lost) => watcher = None,
-            Err(_) if !paths.is_empty() => {}
-            Err(_) => {
-                // Somebody may have put another directory in its place, unheard.
-                if watcher.as_ref().is_some_and(|watcher| !watcher.is_of(&directory)) {
-                    watcher = None;
-                }
-                paths.extend(changed_since(&directory, &mut known));
+            Ok(Heard::Files(files)) => {
+                look |= files.iter().any(|name| leads_elsewhere(&directory, name));
+                paths.extend(files.into_iter().map(|name| directory.join(name)));
             }
+            Ok(Heard::Lost) => watcher = None,
+            Err(_) => {}
+        }
+        if look {
+            next_look = Instant::now() + HEARTBEAT;
+            if watcher.as_ref().is_some_and(|watcher| !watcher.is_of(&directory)) {
+                watcher = None;
+            }
+            paths.extend(changed_since(&directory, &mut known));
         }
         paths.retain(|path| is_policy_file(path));
-        if paths.is_empty() {
+        if paths.is_empty() && !failed {
             continue;
         }
         if paths.iter().any(|path| !path.exists()) {
@@ -89,8 +98,26 @@ pub async fn watch(agent: Arc<Agent>) {
                 time::sleep(REPLACED).await;
             }
         }
-        being_written = read_and_apply(&agent, paths).await;
+        unfinished = read_and_apply(&agent, paths).await;
     }
+}
+
+impl Unfinished {
+    fn wait(&self) -> Duration {
+        match (self.being_written.is_empty(), self.failed) {
+            (false, _) => BEING_WRITTEN,
+            (true, true) => FAILED,
+            (true, false) => HEARTBEAT,
+        }
+    }
+}
+
+/// Whether what has that name now is a link that is no policy file: policy files may be links through
+/// it, and have changed without being touched. Kubernetes updates a mounted volume so, with one
+/// link (`..data`) that all others go through.
+fn leads_elsewhere(directory: &Path, name: &Path) -> bool {
+    let path = directory.join(name);
+    !is_policy_file(&path) && path.is_symlink()
 }
 
 /// By the kernel's clock, without another thread: the runtime's rounds up to twice that.
@@ -208,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn a_pause_is_as_long_as_it_says() {
         for duration in [REPLACED, Duration::from_millis(1030)] {
-            let since = std::time::Instant::now();
+            let since = Instant::now();
             pause(duration).await.unwrap();
             assert!(since.elapsed() >= duration);
         }
