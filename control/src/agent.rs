@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     config::{AgentArgs, AgentConfig, AllowLocalhost},
     flows::{self, FlowStore, Journal, journal::Entry, kernel::WallClock, meanings::Now, unread::Unread},
-    proxy_link::{ProxyLink, Times},
+    proxy_link::{ProxyLink, REDIAL_TIMEOUT, Times},
     proxy_process::{self, ProxyCommand, Supervisor},
     rules::{self, RuleTable},
 };
@@ -74,8 +74,6 @@ use self::{
     state::{Change, State},
 };
 
-/// How long a proxy that runs already may take to dial before the first policy is put in force.
-const REDIAL: Duration = Duration::from_secs(3);
 /// How often the proxy's number of threads is looked at.
 const LISTENERS: Duration = Duration::from_millis(100);
 
@@ -233,6 +231,20 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
     Ok(agent)
 }
 
+/// Waits until each proxy that runs already has dialled, so that it takes the policy before the kernel does.
+/// One that does not would go on judging by a policy of before: it is ended.
+async fn all_linked(config: &AgentConfig, link: &ProxyLink) {
+    let end = tokio::time::Instant::now() + REDIAL_TIMEOUT;
+    for process in proxy_process::find_all(&config.run_dir) {
+        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        let pid = process.pid();
+        if !link.knows(pid, left).await {
+            tracing::error!(pid, "the running proxy does not dial the link: killed");
+            process.kill();
+        }
+    }
+}
+
 /// The flow records of the agents before this one.
 fn restore(entries: Vec<Entry>, flows: &FlowStore, names: &Names) {
     let (clock, mut now) = (WallClock::now(), Now::new(names));
@@ -260,10 +272,7 @@ impl State {
         self.look_at_devices(&config.devices).await?;
         let changed = policy_source::read_at_start(&config.policy_dir, &mut self.policies)
             .with_context(|| format!("read the policy directory {}", config.policy_dir.display()))?;
-        if proxy_process::find_running(&config.run_dir).is_ok_and(|found| found.is_some()) {
-            // So that it takes the policy before the kernel does.
-            link.connected(REDIAL).await;
-        }
+        all_linked(config, link).await;
         let documents = self.policies.iter().map(|(_, given)| given.document.clone());
         let documents = documents.filter_map(|document| DocumentChange::new(None, Some(document)));
         let mut first = Change::of_documents(documents.collect());

@@ -28,19 +28,25 @@ mod records;
 mod session;
 pub mod state;
 mod take_over;
+mod unlinked;
 
 use session::{Answer, Service, Session};
 use state::State;
 pub use state::StateError;
 pub use take_over::Refusal;
+use unlinked::Unlinked;
 
 /// How long a proxy may take until all its threads judge by a new revision.
 const ACK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a proxy that runs may be without a link when a change waits for it. It dials at least once
+/// a second.
+pub const REDIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a link's parts may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     ack: Duration,
+    redial: Duration,
     /// What a replaced proxy gets to finish its open connections.
     drain: Duration,
 }
@@ -48,7 +54,7 @@ pub struct Times {
 impl Times {
     #[must_use]
     pub fn with_drain(drain: Duration) -> Self {
-        Self { ack: ACK_TIMEOUT, drain }
+        Self { ack: ACK_TIMEOUT, redial: REDIAL_TIMEOUT, drain }
     }
 }
 
@@ -82,6 +88,7 @@ struct Shared {
     state: tokio::sync::Mutex<Option<State>>,
     /// Oldest first.
     sessions: Mutex<Vec<Arc<Session>>>,
+    unlinked: Mutex<Vec<Unlinked>>,
     connected: watch::Sender<usize>,
     /// Whether names and rules are known, so that records can be told in words.
     taking_records: watch::Sender<bool>,
@@ -108,6 +115,7 @@ impl ProxyLink {
         let shared = Arc::new(Shared {
             state: tokio::sync::Mutex::new(None),
             sessions: Mutex::default(),
+            unlinked: Mutex::default(),
             connected: watch::Sender::new(0),
             taking_records: watch::Sender::new(false),
             lost_totals: Mutex::default(),
@@ -142,7 +150,7 @@ impl ProxyLink {
     /// Puts a change in force in every connected proxy. On an error nothing has changed: proxies
     /// that had taken the change are disconnected and get the old state when they dial again.
     pub async fn publish(&self, update: PolicyUpdate) -> Result<Published, LinkError> {
-        let mut state = self.0.state.lock().await;
+        let mut state = self.state_to_change().await;
         State::check(state.as_ref(), &update)?;
         let revision = update.revision;
         let sessions = self.0.sessions().clone();
@@ -161,7 +169,8 @@ impl ProxyLink {
             match answer {
                 Answer::Acked => acked += 1,
                 Answer::Refused(reason) => refusal = Some((session.pid(), reason.clone())),
-                Answer::Gone => {}
+                // Its link is, and it judges by the old policy until it has another one.
+                Answer::Gone => session.kill(),
                 // It would go on judging by the old policy for as long as it hangs.
                 Answer::TimedOut => {
                     tracing::error!(
@@ -212,6 +221,10 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unlinked(&self) -> MutexGuard<'_, Vec<Unlinked>> {
+        self.unlinked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lost_totals(&self) -> MutexGuard<'_, HashMap<u32, u64>> {
         self.lost_totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,6 +246,7 @@ impl Shared {
             let Some(at) = sessions.iter().position(|session| session.id == id) else { return };
             let gone = sessions.remove(at);
             take_over::stand_in(&gone, &sessions);
+            self.has_lost_link(&gone);
         }
         self.tell_waiting();
     }

@@ -26,7 +26,7 @@ use crate::proxy_link::{ProxyLink, Refusal};
 
 mod process;
 
-pub use process::{Binary, ProcessError, ProxyProcess, adopt_process, find_running, start};
+pub use process::{Binary, ProcessError, ProxyProcess, adopt_process, find_all, find_running, start};
 
 /// How long an adopted or new proxy may take to dial the link.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -157,6 +157,12 @@ impl Session {
         self.ended.send_replace(true);
     }
 
+    /// `None`: it was gone when it was looked for.
+    #[must_use]
+    pub fn pidfd(&self) -> Option<&OwnedFd> {
+        self.pidfd.as_ref()
+    }
+
     /// Ends the process (unless it is this one) and the connection.
     pub fn kill(&self) {
         self.disconnect();

@@ -24,7 +24,7 @@ async fn lab(ack_timeout: Duration) -> Lab {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("proxy.sock");
     let flows = FlowStore::default();
-    let times = Times { ack: ack_timeout, drain: Duration::from_secs(30) };
+    let times = Times { ack: ack_timeout, redial: ack_timeout, drain: Duration::from_secs(30) };
     let link =
         ProxyLink::serve(&path, flows.clone(), Journal::default(), Arc::new(World), times).await.unwrap();
     Lab { _dir: dir, path, link, flows }
@@ -392,4 +392,30 @@ async fn the_socket_is_for_its_owner_only() {
     let (flows, journal) = (FlowStore::default(), Journal::default());
     let times = Times::with_drain(Duration::from_secs(1));
     ProxyLink::serve(&lab.path, flows, journal, Arc::new(World), times).await.unwrap();
+}
+
+/// It goes on by what it heard last, so a change that it does not know of is not in force.
+#[tokio::test]
+async fn a_change_waits_for_a_proxy_that_has_lost_its_link() {
+    let lab = lab(Duration::from_secs(20)).await;
+    let publish = |update| {
+        let link = lab.link.clone();
+        tokio::spawn(async move { link.publish(update).await })
+    };
+    let mut proxy = Proxy::dial_now(&lab, 7, Stage::Serving).await;
+    let first = publish(update(1, true, 10));
+    assert_eq!(proxy.update().await.revision, 1);
+    proxy.answer(1, "").await;
+    assert_eq!(first.await.unwrap().unwrap(), Published::Acked);
+
+    drop(proxy);
+    while lab.link.health().connected {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let second = publish(update(2, false, 11));
+    let mut proxy = Proxy::dial_now(&lab, 7, Stage::Serving).await;
+    assert_eq!(proxy.update().await.revision, 1, "the state of before");
+    assert_eq!(proxy.update().await.revision, 2);
+    proxy.answer(2, "").await;
+    assert_eq!(second.await.unwrap().unwrap(), Published::Acked);
 }

@@ -110,6 +110,19 @@ pub fn find_running(run_dir: &Path) -> Result<Option<ProxyProcess>, ProcessError
     }
 }
 
+/// All proxies of this run directory that are alive and share this process's network namespace: beside the
+/// one that the pid file names, those that drain, and one that was just being started.
+pub fn find_all(run_dir: &Path) -> Vec<ProxyProcess> {
+    let here = fs::read_link("/proc/self/ns/net").ok();
+    let listed = fs::read_dir("/proc").into_iter().flatten().flatten();
+    listed
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| is_proxy_of(*pid, run_dir))
+        .filter(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).ok() == here)
+        .filter_map(|pid| adopt_process(pid, run_dir).ok().flatten())
+        .collect()
+}
+
 /// The process `pid`, if it is alive and is a proxy of this run directory.
 pub fn adopt_process(pid: u32, run_dir: &Path) -> Result<Option<ProxyProcess>, ProcessError> {
     // Opened before the look at its command line: what is seen there is this process's.
@@ -215,6 +228,15 @@ impl ProxyProcess {
             Some(Ok(status)) => status.to_string(),
             Some(Err(error)) => error.to_string(),
             None => "ended".to_owned(),
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(&self) {
+        if let Err(error) = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL)
+            && error != rustix::io::Errno::SRCH
+        {
+            tracing::error!(%error, pid = self.pid, "cannot kill the proxy");
         }
     }
 

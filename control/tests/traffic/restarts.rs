@@ -416,3 +416,48 @@ fn what_the_kernel_had_no_room_for_while_there_was_no_agent_is_counted() {
         assert!(lost.0 >= 50 * round, "{lost:?}");
     }
 }
+
+/// A proxy that was stopped over a change of policy, which it heard of neither from the agent that was killed
+/// nor from the next one, does not judge by the old policy when it goes on.
+#[test]
+fn a_proxy_that_sleeps_through_a_change_judges_no_request_by_the_old_policy() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.nginx(&web.ns);
+    let allow = |path: &str| {
+        let rules = http_port(80, &format!("{{path: {path}}}"));
+        let text = cnp(
+            "web",
+            "web",
+            &format!("ingress: [{{fromEndpoints: [{{matchLabels: {{app: client}}}}], {rules}}}]"),
+        );
+        std::fs::write(lab.policy_dir().join("web.yaml"), text).expect("a policy file");
+    };
+    let in_force = |path: &str| {
+        let finished = lab.tektin(&["policy", "get", "--output", "json"]);
+        (finished.code == Some(0) && finished.stdout.contains(path)).then_some(())
+    };
+    allow("/before");
+    eventually("the first policy is in force", || in_force("/before"));
+    let mut connection = client.ns.connect(web.at(80)[0], LIMIT).expect("a connection");
+    let mut request = || ask(&mut connection, "/before", LIMIT);
+    let first = request();
+    assert!(matches!(first, Ok(Some(status)) if status != 403), "{first:?}");
+
+    let proxies = lab.proxies();
+    // One that was ended meanwhile is no error.
+    let signal = |signal| proxies.iter().for_each(|pid| _ = kill(Pid::from_raw(*pid), signal));
+    lab.kill_agent();
+    signal(Signal::SIGSTOP);
+    allow("/after");
+    lab.spawn_agent();
+    eventually("the second policy is in force", || in_force("/after"));
+    let answer = std::thread::scope(|scope| {
+        let answer = scope.spawn(request);
+        // It waits in the proxy's socket.
+        sleep(Duration::from_millis(300));
+        signal(Signal::SIGCONT);
+        answer.join().expect("an answer, or none")
+    });
+    assert!(matches!(answer, Ok(Some(403) | None) | Err(_)), "{answer:?}");
+}
