@@ -44,14 +44,14 @@ pub(super) fn write_head(
     let no_length = chunked || head.chunked || head.status == 204;
     let mut length_written = false;
     for field in fields {
-        if options.ends_here(field.name) {
-            continue;
-        }
+        // Also where the server has named it in Connection: the client needs it to find the body's end.
         if is(field.name, "content-length") {
             if no_length || length_written {
                 continue;
             }
             length_written = true;
+        } else if options.ends_here(field.name) {
+            continue;
         }
         line(field, out);
     }
