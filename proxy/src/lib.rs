@@ -20,6 +20,7 @@ mod process;
 pub mod record;
 mod request;
 mod response;
+pub mod sends;
 pub mod start_up;
 mod tunnel;
 pub mod upstream;

@@ -31,6 +31,7 @@ use crate::{
     options::Limits,
     policy::Snapshot,
     record::RecordSink,
+    sends,
     upstream::{Places, UpstreamSockets, Upstreams},
 };
 
@@ -123,6 +124,9 @@ impl Worker {
     /// From now on every request of this thread is judged by `policy`. Open connections look at it by
     /// themselves when they are polled next, if it is another one for any of them.
     pub fn switch_policy(&self, policy: Arc<Snapshot>) -> Concerned {
+        // What was judged by the policy of before leaves before it goes. After an error, who wrote looks at
+        // the policy once more.
+        let _ = sends::leave();
         let revision = policy.revision();
         let before = self.policy.replace(policy);
         self.in_force.set(InForce(self.in_force.get().0 + 1));

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     response::Answer,
+    sends,
     upstream::Kept,
     worker::{Stage, Worker},
 };
@@ -123,6 +124,7 @@ impl Client {
         session: &Session,
     ) -> io::Result<()> {
         let mut out = encode(answer, closes, is_head);
+        sends::send(&self.stream, &mut out).await?;
         let (stream, mut limit) = (&mut self.stream, Limit::of(session.worker.limits.stall_time));
         let writing = self.clock.within(&mut limit, |cx| poll_write_all(stream, &mut out, cx));
         writing.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

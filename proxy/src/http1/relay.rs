@@ -11,7 +11,11 @@ use super::{
     client::{consume, is_complete, poll_write_all},
     clock::{Clock, Limit},
 };
-use crate::{grpc::Side, worker::Worker};
+use crate::{
+    grpc::Side,
+    sends::{self, Socket},
+    worker::Worker,
+};
 
 /// Reads after which the other connections of the thread have their turn.
 const ROUNDS: usize = 8;
@@ -148,7 +152,7 @@ impl<'a> Relay<'a> {
     /// Writes what is to be written.
     pub(super) async fn flush(
         &mut self,
-        to: &mut (impl AsyncWrite + Unpin),
+        to: &mut (impl AsyncWrite + Socket + Unpin),
         clock: &mut Clock,
         times: &Times,
     ) -> Result<(), RelayError> {
@@ -156,6 +160,7 @@ impl<'a> Relay<'a> {
             return Ok(());
         }
         let output = &mut self.output;
+        sends::send(to, output).await.map_err(|_| RelayError::Write)?;
         match clock.within(&mut Limit::of(times.write), |cx| poll_write_all(to, output, cx)).await {
             Ok(Ok(())) => {
                 self.moved.set(self.moved.get() + 1);
@@ -176,7 +181,7 @@ impl<'a> Relay<'a> {
     pub(super) async fn run(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
-        to: &mut (impl AsyncWrite + Unpin),
+        to: &mut (impl AsyncWrite + Socket + Unpin),
         held: &mut Vec<u8>,
         clock: &mut Clock,
         times: &Times,

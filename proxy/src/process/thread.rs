@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinSet, spawn_local},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
@@ -22,6 +22,7 @@ use crate::{
     connection,
     listener::ListenerPair,
     maps::Steered,
+    sends,
     upstream::{SourceAddress, UpstreamSockets},
     worker::{Concerned, Stage, Worker},
     {counters::Counters, options::Limits, policy::Snapshot, record::RecordSink},
@@ -66,7 +67,15 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
         .enable_time()
         .event_interval(TURN)
         .build_local(LocalOptions::default())?;
-    runtime.block_on(serve(setup))
+    runtime.block_on(async {
+        spawn_local(gather_sends());
+        serve(setup).await
+    })
+}
+
+async fn gather_sends() {
+    let Err(error) = sends::gather().await;
+    tracing::info!(%error, "no io_uring: writes leave one by one");
 }
 
 async fn serve(setup: Setup) -> std::io::Result<()> {

@@ -13,6 +13,7 @@ use super::{UpstreamError, UpstreamSocket, Upstreams};
 use crate::{
     capture::Flow,
     http1::{Clock, Limit},
+    sends,
     verdict::Permit,
     worker::Worker,
 };
@@ -57,6 +58,14 @@ impl Http1Upstream {
         output: &mut Vec<u8>,
         worker: &Worker,
     ) -> Result<Begun, UpstreamError> {
+        if permit.is_current(worker) {
+            let all = output.len();
+            // A change of policy lets go what waits before it comes into force.
+            sends::send(&self.stream, output).await.map_err(UpstreamError::Broken)?;
+            if output.len() < all {
+                return Ok(Begun::Sent);
+            }
+        }
         let stream = &mut self.stream;
         let mut limit = Limit::of(worker.limits.connect_time);
         let writing = self.clock.within(&mut limit, |cx| match permit.is_current(worker) {

@@ -13,6 +13,7 @@ use tektin_proxy::{
     link_proto::{Action, Class, EndpointRoot, HttpRule, Piece, Policy, PolicyUpdate, Record, Records},
     policy::{RuleCache, Snapshot},
     record::{self, RecordSource},
+    sends,
     upstream::{SourceAddress, UpstreamSockets},
     worker::Worker,
 };
@@ -58,6 +59,8 @@ pub(crate) struct Proxy {
 pub(crate) fn run(test: impl Future<Output = ()> + 'static) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
+        // Ends at once where there is no io_uring.
+        spawn_local(sends::gather());
         tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test hangs");
     });
 }
