@@ -22,6 +22,13 @@ impl SectionScan {
     pub(super) fn advance(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         while let Some(&octet) = input.get(self.scanned) {
             let at = self.scanned;
+            if octet >= b' ' && (at == self.line_start || input[at - 1] != b'\r') {
+                let plain = plain(&input[at..input.len().min(limits.head_octets)]);
+                if plain > 0 {
+                    self.scanned += plain;
+                    continue;
+                }
+            }
             if at >= limits.head_octets {
                 return Err(Refusal::HeadTooLarge);
             }
@@ -50,6 +57,15 @@ impl SectionScan {
         }
         Ok(None)
     }
+}
+
+/// Octets at the front, or fewer, that neither end a line nor are refused anywhere in one. In pieces that the
+/// processor compares at once: nearly all octets of a head are such.
+fn plain(input: &[u8]) -> usize {
+    const PIECE: usize = 16;
+    let is_plain =
+        |piece: &&[u8]| piece.iter().fold(true, |all, octet| all & (*octet >= b' ') & (*octet != 0x7f));
+    input.chunks_exact(PIECE).take_while(is_plain).count() * PIECE
 }
 
 /// A field of a head or of a trailer section.
@@ -86,18 +102,23 @@ pub(super) fn lines(section: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Name and value (surrounding white space taken off) of a line.
 pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let token = line.iter().take_while(|octet| is_token_octet(**octet)).count();
+    if let (1.., Some(b':')) = (token, line.get(token)) {
+        return Ok((&line[..token], trim(&line[token + 1..])));
+    }
+    Err(what_is_wrong(line))
+}
+
+/// Why a line is no field.
+fn what_is_wrong(line: &[u8]) -> Refusal {
     if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Refusal::ObsFold);
+        return Refusal::ObsFold;
     }
-    let colon = line.iter().position(|octet| *octet == b':').ok_or(Refusal::NoColon)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if matches!(name.last(), Some(b' ' | b'\t')) {
-        return Err(Refusal::SpaceBeforeColon);
+    match line.iter().position(|octet| *octet == b':') {
+        None => Refusal::NoColon,
+        Some(colon) if matches!(line[..colon].last(), Some(b' ' | b'\t')) => Refusal::SpaceBeforeColon,
+        Some(_) => Refusal::InvalidFieldName,
     }
-    if !is_token(name) {
-        return Err(Refusal::InvalidFieldName);
-    }
-    Ok((name, trim(value)))
 }
 
 pub(super) fn trim(mut value: &[u8]) -> &[u8] {
@@ -115,7 +136,34 @@ pub(super) fn is_token(name: &[u8]) -> bool {
 }
 
 pub(super) fn is_token_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+    /// By octet.
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut octet = 0_u8;
+        while octet < 0x80 {
+            table[octet as usize] = octet.is_ascii_alphanumeric()
+                || matches!(
+                    octet,
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
+                );
+            octet += 1;
+        }
+        table
+    };
+    TOKEN[usize::from(octet)]
 }
 
 /// Checks a trailer section (empty line included). Fields that frame, route or authenticate a
