@@ -42,6 +42,10 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 /// a second.
 pub const REDIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Octets of records that may be on their way, and of one HTTP/2 frame of them.
+const WINDOW: u32 = 1 << 20;
+const FRAME: u32 = 128 << 10;
+
 /// How long a link's parts may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
@@ -139,6 +143,10 @@ impl ProxyLink {
         tokio::spawn(async move {
             let server = tonic::transport::Server::builder()
                 .http2_keepalive_interval(Some(Duration::from_secs(10)))
+                // A batch of records goes without a wait for room.
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW)
+                .max_frame_size(FRAME)
                 .serve_with_incoming(service, Box::pin(incoming));
             if let Err(error) = server.await {
                 tracing::error!(%error, "link: server ended");

@@ -1,12 +1,12 @@
 //! One connection to the agent.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::UnixStream,
     sync::{mpsc, oneshot, watch},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::{Endpoint, Uri};
@@ -25,7 +25,10 @@ use crate::{
     record::RecordSource,
 };
 
-const BATCH_TIME: Duration = Duration::from_millis(100);
+/// While requests come, records leave often: what is sent at once takes the worker's core for as long.
+const BATCH_TIME: Duration = Duration::from_millis(10);
+/// Until the first record after a time without any.
+const QUIET_TIME: Duration = Duration::from_millis(100);
 const HEALTH_TIME: Duration = Duration::from_secs(1);
 
 /// Policies of tens of thousands of identities come in one message.
@@ -102,11 +105,9 @@ impl Session {
             .into_inner();
         tracing::info!("linked to the agent");
 
-        let mut batch_time = interval(BATCH_TIME);
+        let mut batch_time = pin!(sleep(BATCH_TIME));
         let mut health_time = interval(HEALTH_TIME);
-        for time in [&mut batch_time, &mut health_time] {
-            time.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        }
+        health_time.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let ending = matches!(*now.borrow(), Now::Ending(_));
             if ending && self.outbox.waiting() == 0 {
@@ -131,7 +132,9 @@ impl Session {
                         return Ok(Ending::AgentLeft);
                     }
                 }
-                _ = batch_time.tick() => {
+                () = &mut batch_time => {
+                    let next = if self.outbox.waiting() > 0 { BATCH_TIME } else { QUIET_TIME };
+                    batch_time.as_mut().reset(Instant::now() + next);
                     if !self.send_records(&outbound) {
                         return Ok(Ending::AgentLeft);
                     }
