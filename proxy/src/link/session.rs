@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// While requests come, records leave often: what is sent at once takes the worker's core for as long.
-const BATCH_TIME: Duration = Duration::from_millis(10);
+const BATCH_TIME: Duration = Duration::from_millis(20);
 /// Until the first record after a time without any.
 const QUIET_TIME: Duration = Duration::from_millis(100);
 const HEALTH_TIME: Duration = Duration::from_secs(1);
