@@ -3,6 +3,7 @@
 //! of the rules; what it holds stays within its bounds; pieces change nothing.
 
 mod names;
+mod shown;
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -11,6 +12,7 @@ use l7_parsers::kafka::{Cut, Engine, Limits, Pattern, Requests, Role, Rule, Rule
 use policy_engine::model::{KafkaRequests, KafkaRule};
 
 use crate::draw::Draw;
+use shown::Shown;
 
 /// Small, so that an input reaches them.
 const LIMITS: Limits = Limits {
@@ -81,6 +83,7 @@ fn play(rules: &RuleSet, mut script: &[u8], piece: usize) -> Outcome {
     let mut outcome = Outcome::default();
     // Of what the broker got: where the next frame begins, and the correlation ids that it has to answer.
     let (mut read, mut due) = (0, VecDeque::new());
+    let mut shown = Shown::default();
     let mut fed = 0;
     while let Some((action, octets)) = next(&mut script) {
         let framed =
@@ -92,6 +95,9 @@ fn play(rules: &RuleSet, mut script: &[u8], piece: usize) -> Outcome {
             _ => (false, framed(&due.pop_front().unwrap_or(0_i32).to_be_bytes())),
         };
         fed += octets.len();
+        if from_client {
+            shown.client_says(&octets);
+        }
         for piece in octets.chunks(piece.min(octets.len().max(1))) {
             let ends = engine.ends();
             if from_client { ends.from_client } else { ends.from_broker }.extend_from_slice(piece);
@@ -105,10 +111,12 @@ fn play(rules: &RuleSet, mut script: &[u8], piece: usize) -> Outcome {
             due.extend(names::check(rules, &frame));
             read = next;
         }
+        shown.check(rules, &outcome.to_client);
         // Twice as much as came may stand in buffers that grow, beside what has bounds of its own.
         assert!(engine.octets() <= 4 * fed + (256 << 10), "{} octets held, of {fed}", engine.octets());
     }
     take(&mut engine, rules, &mut outcome);
+    shown.check(rules, &outcome.to_client);
     outcome.closed = format!("{:?}", engine.closed());
     engine.cut(Cut::Client, Instant::now());
     records(&mut engine, &mut outcome);

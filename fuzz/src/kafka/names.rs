@@ -72,7 +72,7 @@ pub(super) fn check(rules: &RuleSet, frame: &Bytes) -> Option<i32> {
     answered
 }
 
-fn read(frame: &Bytes, key: i16, version: i16) -> Option<(RequestHeader, RequestKind)> {
+pub(super) fn read(frame: &Bytes, key: i16, version: i16) -> Option<(RequestHeader, RequestKind)> {
     let key = ApiKey::try_from(key).ok()?;
     let known = key.valid_versions();
     if !(known.min..=known.max).contains(&version) {
