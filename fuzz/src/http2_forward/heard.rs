@@ -121,8 +121,11 @@ impl Heard {
             0 => {
                 let data = unpadded(frame)?;
                 let told = self.streams.entry(frame.stream).or_default();
-                told.data.extend_from_slice(data);
-                told.ended |= frame.flags & 1 == 1;
+                // What a peer says behind its own end belongs to nothing.
+                if !told.ended {
+                    told.data.extend_from_slice(data);
+                    told.ended = frame.flags & 1 == 1;
+                }
             }
             1 => {
                 let mut lines = Lines::new();
@@ -134,8 +137,10 @@ impl Heard {
                 if told.heads.is_empty() {
                     self.order.push(frame.stream);
                 }
-                told.heads.push(lines);
-                told.ended |= frame.flags & 1 == 1;
+                if !told.ended {
+                    told.heads.push(lines);
+                    told.ended = frame.flags & 1 == 1;
+                }
             }
             3 => self.streams.entry(frame.stream).or_default().reset = true,
             4 if frame.flags & 1 == 0 => {
