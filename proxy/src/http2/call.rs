@@ -24,6 +24,9 @@ pub(super) struct Call {
     /// As it was judged; counted, as a client chooses how long it stays.
     head: Option<(Request, Held)>,
     recording: Recording,
+    /// Its answer has begun, and is gRPC's, so that words of the proxy's can end it. Elsewhere they would
+    /// make what was cut off look whole.
+    takes_words: bool,
     /// A policy that came into force while it was open does not allow it.
     denied: bool,
     ended: bool,
@@ -35,7 +38,8 @@ pub(super) enum LastWords {
     Trailers(Vec<(HeaderName, HeaderValue)>),
     /// Of a body of gRPC-Web.
     Body(Vec<u8>),
-    /// A web client is in the middle of a message, where it could not tell an end from more of it.
+    /// There is no place for them: the answer is not gRPC's, or a web client is in the middle of a message,
+    /// where it could not tell an end from more of it.
     Nothing,
 }
 
@@ -49,6 +53,7 @@ impl Call {
             time: fields.first("grpc-timeout").and_then(timeout),
             head: None,
             recording,
+            takes_words: false,
             denied: false,
             ended: false,
             _open: worker.open_call(),
@@ -85,6 +90,13 @@ impl Call {
         self.counted.passes(side, octets);
     }
 
+    /// Its answer begins with this head.
+    pub(super) fn is_answered(&mut self, fields: &Fields) {
+        self.says(fields);
+        let is_grpc = fields.first("content-type").is_some_and(|value| Content::of(value).is_some());
+        self.takes_words = is_grpc && fields.first("content-length").is_none();
+    }
+
     /// Notes the status that a header or trailer section has.
     pub(super) fn says(&self, fields: &Fields) {
         if let Some(value) = fields.first(response::GRPC_STATUS.as_str()) {
@@ -99,6 +111,9 @@ impl Call {
     /// What ends an answer that has begun, in the form its client reads.
     pub(super) fn last_words(&self, status: GrpcStatus, message: &str) -> LastWords {
         self.counted.ends_with(status);
+        if !self.takes_words {
+            return LastWords::Nothing;
+        }
         if self.counted.form() == Form::Grpc {
             return LastWords::Trailers(response::trailers(status, message));
         }

@@ -104,7 +104,7 @@ impl Log {
     pub(super) fn begins(&mut self, fields: Option<&Fields>) {
         match (self, fields) {
             (Self::Request(recording), _) => *recording = None,
-            (Self::Call(call), Some(fields)) => call.says(fields),
+            (Self::Call(call), Some(fields)) => call.is_answered(fields),
             (Self::Call(_), None) => {}
         }
     }

@@ -135,6 +135,26 @@ fn answers_that_break_the_protocol_are_not_passed_on() {
     });
 }
 
+/// The proxy's last words to a gRPC client, with which the stream ends in good order, would make it whole.
+#[test]
+fn an_answer_that_is_not_grpc_and_is_cut_off_does_not_look_whole_to_whoever_asked_in_grpc() {
+    run(async {
+        for (asks, answer) in [
+            ("application/grpc", &[("content-type", "text/html")][..]),
+            ("application/grpc-web-text", &[]),
+            ("application/grpc-web", &[("content-type", "application/grpc-web"), ("content-length", "9")]),
+        ] {
+            let Stage { mut client, mut server, .. } = Stage::new().await;
+            client.request(3, "POST", "/public/3", &[("content-type", asks)], false).flush().await;
+            assert_eq!(server.asked().await.0, 3);
+            server.headers(3, &[&[(":status", "200")], answer].concat(), false).flush().await;
+            assert_eq!(client.status(3).await, "200");
+            drop(server);
+            assert_eq!(client.reset(3).await, 8, "CANCEL: {asks}");
+        }
+    });
+}
+
 #[test]
 fn a_server_that_breaks_its_connection_breaks_no_other() {
     run(async {
