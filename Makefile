@@ -39,7 +39,7 @@ bench-kafka:     ## MB a second through a Kafka rule, against nothing (root; or 
 	$(CARGO) build --release -p tektin
 	python3 loadtests/kafka.py --rounds $(ROUNDS) $(if $(QUICK),--quick)
 
-fuzz:            ## every parser against hostile bytes (SECONDS=60 a target, TARGET=one, SANITIZER=address, MINIMISE=1, JOBS=2)
+fuzz:            ## every parser against hostile bytes (SECONDS=60 a target, TARGET="one two", SANITIZER=address, MINIMISE=1, JOBS=2)
 	./bootstrap.sh fuzz
 	python3 fuzz/run.py $(if $(filter command\ line environment,$(origin SECONDS)),--seconds $(SECONDS)) \
 		$(if $(TARGET),--target $(TARGET)) $(if $(SANITIZER),--sanitizer $(SANITIZER)) $(if $(MINIMISE),--minimise) $(if $(JOBS),--jobs $(JOBS))

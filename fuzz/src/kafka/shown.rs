@@ -53,13 +53,13 @@ impl Shown {
 fn one(rules: &RuleSet, request: &Bytes, answer: &Bytes) {
     let mut start = request.clone();
     let (key, version) = (start.get_i16(), start.get_i16());
+    // Other answers may pass as they came, and kafka-protocol allocates whatever length it reads.
+    if ![3, 16, 19, 66, 75].contains(&key) {
+        return;
+    }
     let Some((header, asked)) = names::read(request, key, version) else { return };
     let Some(said) = read(answer, key, version) else { return };
     let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
-    let transaction = match &asked {
-        RequestKind::Produce(r) => r.transactional_id.as_ref().map(|id| id.as_str().to_owned()),
-        _ => None,
-    };
     let is_denied = |resource: Resource<'_>| {
         let question = Question {
             api_key: key,
@@ -67,7 +67,7 @@ fn one(rules: &RuleSet, request: &Bytes, answer: &Bytes) {
             client_id: &client_id,
             resource,
             group: None,
-            transactional_id: transaction.as_deref(),
+            transactional_id: None,
         };
         !matches!(rules.judge(&question), Verdict::Allow { .. })
     };
@@ -117,14 +117,6 @@ fn one(rules: &RuleSet, request: &Bytes, answer: &Bytes) {
         (RequestKind::CreateTopics(asked), ResponseKind::CreateTopics(r)) => {
             let topics: Vec<_> = r.topics.iter().map(|one| (one.name.to_string(), one.error_code)).collect();
             asked.topics.iter().for_each(|one| says(&topics, &one.name));
-        }
-        (RequestKind::Produce(asked), ResponseKind::Produce(r)) if version < 13 => {
-            let error = |one: &kafka_protocol::messages::produce_response::TopicProduceResponse| {
-                one.partition_responses.first().map_or(0, |first| first.error_code)
-            };
-            let topics: Vec<_> = r.responses.iter().map(|one| (one.name.to_string(), error(one))).collect();
-            let full = asked.topic_data.iter().filter(|one| !one.partition_data.is_empty());
-            full.for_each(|one| says(&topics, &one.name));
         }
         _ => {}
     }
