@@ -8,6 +8,7 @@ use std::{
         unix::net::{SocketAddr, UnixListener, UnixStream},
     },
     path::Path,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -31,8 +32,21 @@ pub struct Locks {
     _pins: Flock<File>,
 }
 
-/// Fails where another agent has the network namespace or either directory.
+/// How long the locks of an agent that was killed may outlive it: the kernel frees them with its memory.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Fails where another agent has the network namespace or either directory, and keeps it.
 pub fn take(config: &AgentConfig) -> anyhow::Result<Locks> {
+    let end = Instant::now() + ENDING;
+    loop {
+        match try_take(config) {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            result => return result,
+        }
+    }
+}
+
+fn try_take(config: &AgentConfig) -> anyhow::Result<Locks> {
     let path = config.run_dir.join(LOCK_FILE);
     let file = OpenOptions::new()
         .create(true)

@@ -10,9 +10,13 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use super::{AgentError, unreadable};
+
+/// What could not be written is tried again after this time, or with the next change.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A file's name, and its content or that it is gone.
 type Copy = (OsString, Option<String>);
@@ -52,42 +56,89 @@ impl Drop for Copies {
 }
 
 fn write_all(directory: &Path, copies: &mpsc::Receiver<Copy>) {
-    while let Ok(first) = copies.recv() {
+    let mut wanted: BTreeMap<OsString, Option<String>> = BTreeMap::new();
+    loop {
+        let told = match wanted.is_empty() {
+            true => copies.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            false => copies.recv_timeout(AGAIN),
+        };
+        let over = matches!(told, Err(mpsc::RecvTimeoutError::Disconnected));
         // What has come meanwhile goes to the disk together; of one file, the last.
-        let batch: BTreeMap<OsString, Option<String>> =
-            std::iter::once(first).chain(copies.try_iter()).collect();
-        if let Err(error) = write_batch(directory, &batch) {
+        wanted.extend(told.into_iter().chain(copies.try_iter()));
+        if let Err(error) = write_batch(directory, &mut wanted) {
             tracing::error!(directory = %directory.display(), %error, "last good contents are not kept");
+        }
+        if over {
+            return;
         }
     }
 }
 
-fn write_batch(directory: &Path, batch: &BTreeMap<OsString, Option<String>>) -> io::Result<()> {
-    let mut written: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for (name, content) in batch {
-        let path = directory.join(name);
-        match content {
-            Some(content) => {
-                let mut hidden = OsString::from(".");
-                hidden.push(name);
-                hidden.push(".tmp");
-                let temporary = directory.join(hidden);
-                std::fs::write(&temporary, content)?;
-                written.push((temporary, path));
-            }
-            None => match std::fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            },
-        }
+/// Takes out of `wanted` what is on the disk. One file that cannot be written keeps no other from it.
+fn write_batch(directory: &Path, wanted: &mut BTreeMap<OsString, Option<String>>) -> io::Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
     }
-    let directory = File::open(directory)?;
+    let mut failed = Ok(());
+    let mut written: Vec<(PathBuf, &OsString)> = Vec::new();
+    let mut done: Vec<OsString> = Vec::new();
+    for (place, (name, content)) in wanted.iter().enumerate() {
+        let result = match content {
+            Some(content) => {
+                // Not the file's name and more, which may be too long for a name.
+                let temporary = directory.join(format!(".{place}.tmp"));
+                std::fs::write(&temporary, content).map(|()| written.push((temporary, name)))
+            }
+            None => match std::fs::remove_file(directory.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => {
+                    done.push(name.clone());
+                    Ok(())
+                }
+            },
+        };
+        failed = failed.and(result);
+    }
+    let directory_itself = File::open(directory)?;
     // SAFETY: the descriptor is open; the call touches no memory of ours.
-    if !written.is_empty() && unsafe { nix::libc::syncfs(directory.as_raw_fd()) } != 0 {
+    if !written.is_empty() && unsafe { nix::libc::syncfs(directory_itself.as_raw_fd()) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    for (temporary, path) in written {
-        std::fs::rename(temporary, path)?;
+    for (temporary, name) in written {
+        let result = std::fs::rename(temporary, directory.join(name));
+        done.extend(result.is_ok().then(|| name.clone()));
+        failed = failed.and(result);
     }
-    directory.sync_all()
+    directory_itself.sync_all()?;
+    done.iter().for_each(|name| _ = wanted.remove(name));
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_is_tried_again_and_keeps_no_other_from_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let kept = |name: &str| std::fs::read_to_string(path(name)).ok();
+        let long = "n".repeat(250) + ".yaml";
+        std::fs::create_dir(path("b.yaml")).unwrap();
+        let contents =
+            ["a.yaml", "b.yaml", "c.yaml", &long].map(|name| (name.into(), Some("good".to_owned())));
+        let mut wanted = BTreeMap::from(contents);
+        assert!(write_batch(directory.path(), &mut wanted).is_err());
+        assert_eq!(wanted.keys().collect::<Vec<_>>(), ["b.yaml"]);
+        for name in ["a.yaml", "c.yaml", &long] {
+            assert_eq!(kept(name).as_deref(), Some("good"), "{name}");
+        }
+        std::fs::remove_dir(path("b.yaml")).unwrap();
+        write_batch(directory.path(), &mut wanted).unwrap();
+        assert!(wanted.is_empty());
+        assert_eq!(kept("b.yaml").as_deref(), Some("good"));
+        let mut wanted = BTreeMap::from([("a.yaml".into(), None), ("never.yaml".into(), None)]);
+        write_batch(directory.path(), &mut wanted).unwrap();
+        assert!(wanted.is_empty() && kept("a.yaml").is_none());
+    }
 }
