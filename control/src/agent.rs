@@ -148,6 +148,12 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
 
     let mut datapath = Datapath::open_or_load(&config.pin_dir, &LoadOptions::default())
         .context("load the kernel programs")?;
+    if datapath.proxies_have_others() {
+        for process in proxy_process::find_all(&config.run_dir) {
+            tracing::error!(pid = process.pid(), "the pins of the running proxy's maps are gone: killed");
+            process.kill();
+        }
+    }
     let own = std::fs::File::open("/proc/thread-self/ns/net").context("open the own network namespace")?;
     let host = match config.cgroup_root.clone().or_else(cgroup_root) {
         Some(root) => datapath.attach_host(own.as_fd(), &root).map_err(|error| error.to_string()),
@@ -235,10 +241,14 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
 /// One that does not would go on judging by a policy of before: it is ended.
 async fn all_linked(config: &AgentConfig, link: &ProxyLink) {
     let end = tokio::time::Instant::now() + REDIAL_TIMEOUT;
-    for process in proxy_process::find_all(&config.run_dir) {
+    for mut process in proxy_process::find_all(&config.run_dir) {
         let left = end.saturating_duration_since(tokio::time::Instant::now());
         let pid = process.pid();
-        if !link.knows(pid, left).await {
+        let harmless = tokio::select! {
+            known = link.knows(pid, left) => known,
+            _ = process.wait() => true,
+        };
+        if !harmless {
             tracing::error!(pid, "the running proxy does not dial the link: killed");
             process.kill();
         }

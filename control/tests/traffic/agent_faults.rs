@@ -226,3 +226,28 @@ fn a_renamed_device_is_guarded_as_before() {
         (attached.contains("uplink9") && !attached.contains("\"uplink\"")).then_some(())
     });
 }
+
+/// Somebody has removed pins, some or all: the next agent makes what is missing, and policy holds again.
+#[test]
+fn pins_that_are_gone_are_made_again() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.nginx(&web.ns);
+    let rules = http_port(80, "{path: /a.*}");
+    lab.apply(&cnp(
+        "web",
+        "web",
+        &format!("ingress: [{{fromEndpoints: [{{matchLabels: {{app: client}}}}], {rules}}}]"),
+    ));
+    let status = |path| client.ns.curl(Duration::from_secs(3), &url(web.at(80)[0], path), &[]).status;
+    for gone in ["maps/policy", "maps/steered", "maps/listeners", ""] {
+        let gone = lab.pin_dir().join("v1").join(gone);
+        lab.kill_agent();
+        let removed =
+            if gone.is_dir() { std::fs::remove_dir_all(&gone) } else { std::fs::remove_file(&gone) };
+        removed.expect("pins are removed");
+        lab.start_agent();
+        eventually("what is allowed passes", || (status("/a") == 200).then_some(()));
+        assert_eq!(status("/b"), 403, "without {}", gone.display());
+    }
+}

@@ -42,7 +42,27 @@ pub struct Datapath {
     pub(crate) ebpf: Ebpf,
     pub(crate) mode: AttachMode,
     features: Features,
+    proxies_have_others: bool,
 }
+
+/// Those that [`Maps::open`] opens.
+const MAPS: [&str; 13] = [
+    abi::IPCACHE,
+    abi::ENDPOINTS,
+    abi::DEVICES,
+    abi::POLICY_ROOT,
+    abi::PEER_CLASS,
+    abi::POLICY,
+    abi::CT,
+    abi::FRAGMENTS,
+    abi::STEERED,
+    abi::VERDICTS,
+    abi::LISTENERS,
+    abi::CONFIG,
+    abi::METRICS,
+];
+/// Those that proxies hold open for as long as they run.
+const OF_PROXIES: [&str; 3] = [abi::STEERED, abi::LISTENERS, abi::VERDICTS];
 
 /// A program in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,11 +86,14 @@ impl Datapath {
         let maps = maps_dir(pin_dir);
         bpffs::make_directory(&maps)?;
         bpffs::make_directory(&links_dir(pin_dir))?;
-        // Pins without `devices` are an older build's, whose other maps have the same layouts.
-        if [abi::CONFIG, abi::DEVICES].iter().all(|name| maps.join(name).exists()) {
+        let missing = |names: &[&str]| names.iter().any(|name| !maps.join(name).exists());
+        // Pins without some are an older build's, or somebody has removed them. The others have the same
+        // layouts or are refused.
+        if !missing(&MAPS) {
             // Before anything is loaded against them.
             Maps::open(pin_dir)?;
         }
+        let proxies_have_others = missing(&OF_PROXIES);
         lift_memory_limit();
         let features = options.features.clone().unwrap_or_else(Features::probe);
         let kernel = KernelFeatures {
@@ -93,12 +116,19 @@ impl Datapath {
             AttachMode::Auto if !features.tcx => AttachMode::Clsact,
             mode => mode,
         };
-        Ok(Self { maps, pin_dir: pin_dir.into(), ebpf, mode, features })
+        Ok(Self { maps, pin_dir: pin_dir.into(), ebpf, mode, features, proxies_have_others })
     }
 
     #[must_use]
     pub fn features(&self) -> &Features {
         &self.features
+    }
+
+    /// Whether proxies that run already have other maps open than these programs use: the pins of those
+    /// were gone. They cannot be given these, nor steered to.
+    #[must_use]
+    pub fn proxies_have_others(&self) -> bool {
+        self.proxies_have_others
     }
 
     /// The programs that this process loaded.
