@@ -95,6 +95,27 @@ impl Fields {
             .retain(|place| !octets[place.start..][..place.name].eq_ignore_ascii_case(name.as_bytes()));
     }
 
+    /// Makes one field of several that have this name, in the place of the first.
+    pub(super) fn join(&mut self, name: &str, between: &[u8]) {
+        let mut parts =
+            self.places.iter().enumerate().filter(|(_, place)| self.at(place).name == name.as_bytes());
+        let Some((first, _)) = parts.next() else { return };
+        if parts.next().is_none() {
+            return;
+        }
+        let mut joined = Place { start: self.octets.len(), name: name.len(), value: 0, never_indexed: false };
+        let mut text = name.as_bytes().to_vec();
+        for field in self.iter().filter(|field| field.name == name.as_bytes()) {
+            text.extend_from_slice(if text.len() == name.len() { b"" } else { between });
+            text.extend_from_slice(field.value);
+            joined.never_indexed |= field.never_indexed;
+        }
+        joined.value = text.len() - name.len();
+        self.remove(name);
+        self.octets.extend_from_slice(&text);
+        self.places.insert(first, joined);
+    }
+
     /// Does what a rule says.
     pub(super) fn apply(&mut self, action: &HeaderAction) {
         match action {
@@ -197,6 +218,22 @@ mod tests {
             let mut changed = fields(&before);
             changed.apply(&action);
             assert_eq!(lines(&changed), lines(&fields(after)), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn crumbs_are_joined() {
+        for (before, after) in [
+            (&[("a", "1"), ("cookie", "x=1")][..], &[("a", "1"), ("cookie", "x=1")][..]),
+            (&[("a", "1")], &[("a", "1")]),
+            (
+                &[("cookie", "x=1"), ("a", "1"), ("cookie", "y=2"), ("b", ""), ("cookie", "z")],
+                &[("cookie", "x=1; y=2; z"), ("a", "1"), ("b", "")],
+            ),
+        ] {
+            let mut joined = fields(before);
+            joined.join("cookie", b"; ");
+            assert_eq!(lines(&joined), lines(&fields(after)));
         }
     }
 

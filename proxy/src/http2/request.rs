@@ -126,6 +126,8 @@ impl Request {
         let length = length(&block)?;
         block.iter().try_for_each(|field| check(field.name, field.value))?;
         let authority = host(&mut block, authority)?;
+        // RFC 9113 §8.2.3: rules see what every server makes of its parts.
+        block.join("cookie", b"; ");
         Ok(Self { fields: block, method, scheme, authority, path, length })
     }
 
