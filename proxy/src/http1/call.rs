@@ -2,14 +2,15 @@
 
 use std::{cell::Cell, rc::Rc};
 
+use l7_parsers::http1::Field;
 use policy_engine::{grpc::Content, http::HttpRequest};
 
-use super::fields::Fields;
+use super::fields::{Fields, is};
 use crate::{
     capture::Flow,
     grpc::Counted,
     policy::{Judgement, Judging},
-    response::{GrpcStatus, POLICY_CHANGED},
+    response::{GRPC_STATUS, GrpcStatus, POLICY_CHANGED},
     worker::{Held, Worker},
 };
 
@@ -23,6 +24,9 @@ pub(super) struct Call {
     pub(super) fields: Fields<'static>,
     pub(super) counted: Rc<Counted>,
     place: Cell<Place>,
+    /// Its answer is gRPC's, so that words of the proxy's can end it. Elsewhere they would make what was cut
+    /// off look whole.
+    takes_words: Cell<bool>,
     _held: Held,
 }
 
@@ -50,7 +54,20 @@ impl Call {
             fields,
             counted: Rc::new(Counted::new(content)),
             place: Cell::new(Place::Before),
+            takes_words: Cell::new(false),
             _held: held,
+        }
+    }
+
+    /// Its answer begins with a head of these fields.
+    pub(super) fn is_answered<'a>(&self, fields: impl Iterator<Item = Field<'a>>) {
+        self.writes();
+        for field in fields {
+            if is(field.name, GRPC_STATUS.as_str()) {
+                self.counted.says(field.value);
+            } else if is(field.name, "content-type") {
+                self.takes_words.set(Content::of(field.value).is_some());
+            }
         }
     }
 
@@ -73,7 +90,7 @@ impl Call {
         let octets = self.counted.last_octets(GrpcStatus::PermissionDenied, POLICY_CHANGED)?;
         let length = format!("{:X}\r\n", octets.len());
         let chunks = [length.as_bytes(), &octets, b"\r\n0\r\n\r\n"].concat();
-        (self.place.get() == Place::Chunks).then_some(chunks)
+        (self.place.get() == Place::Chunks && self.takes_words.get()).then_some(chunks)
     }
 
     /// Ready when a policy has come into force that denies it.

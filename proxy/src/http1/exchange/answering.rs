@@ -13,13 +13,11 @@ use crate::{
         call::Call,
         client::poll_write_all,
         clock::{Clock, Limit},
-        fields::is,
         relay::{Reading, Relay, RelayError, Times},
         request::{Asked, Manner},
         response::{write_head, write_switch},
     },
     record::Recording,
-    response::GRPC_STATUS,
     upstream::UpstreamError,
 };
 
@@ -84,11 +82,7 @@ impl Answering<'_> {
         recording.answered(head.status);
         recording.begins();
         if let Some(call) = self.call {
-            call.writes();
-            let mut fields = ResponseHead::parts(&held[..octets]).1;
-            if let Some(field) = fields.find(|field| is(field.name, GRPC_STATUS.as_str())) {
-                call.counted.says(field.value);
-            }
+            call.is_answered(ResponseHead::parts(&held[..octets]).1);
         }
         // Whether the client sends a body that it was not asked for, there is no telling.
         let closes = self.manner.closes || self.session.gives_last_answers() || !self.progress.gate.get();

@@ -132,6 +132,19 @@ fn a_change_of_policy_before_and_within_an_answer() {
 }
 
 #[test]
+fn an_answer_that_is_not_grpcs_does_not_look_whole_when_it_is_cut_off() {
+    run(async {
+        let mut stage = Stage::called().await;
+        let chunk = b"6\r\n\0\0\0\0\x01y\r\n";
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stage.answers([head.as_bytes(), chunk].concat(), chunk).await;
+        stage.denies();
+        assert_eq!(stage.client.rest().await, "");
+        assert_eq!(stage.proxy.record(0).await.outcome(), Outcome::Denied);
+    });
+}
+
+#[test]
 fn a_client_that_leaves_has_cancelled() {
     run(async {
         let mut stage = Stage::called().await;
