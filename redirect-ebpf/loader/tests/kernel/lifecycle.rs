@@ -86,12 +86,17 @@ fn detaching_and_removing_leave_nothing() {
 fn pins_of_another_layout_are_refused() {
     let world = World::new();
     let maps = world.pin_dir.join("v1/maps");
-    fs::rename(maps.join("config"), maps.join("config_old")).unwrap();
-    fs::rename(maps.join("metrics"), maps.join("config")).unwrap();
+    let rename = |from: &str, to: &str| fs::rename(maps.join(from), maps.join(to)).unwrap();
+    rename("config", "config_old");
+    rename("metrics", "config");
+    rename("config_old", "metrics");
     let refused = Datapath::open_or_load(&world.pin_dir, &LoadOptions::default());
     assert!(matches!(refused, Err(LoadError::OpenMap { .. } | LoadError::Layout { .. })));
-    fs::rename(maps.join("config"), maps.join("metrics")).unwrap();
-    fs::rename(maps.join("config_old"), maps.join("config")).unwrap();
+    // Also where another one is gone, so that some are made anew.
+    rename("metrics", "config_old");
+    assert!(Datapath::open_or_load(&world.pin_dir, &LoadOptions::default()).is_err());
+    rename("config", "metrics");
+    rename("config_old", "config");
     Datapath::open_or_load(&world.pin_dir, &LoadOptions::default()).map(std::mem::drop).unwrap();
 }
 
