@@ -1,4 +1,4 @@
-//! Small writes of a thread's turn leave together, in one system call of io_uring.
+//! Small writes of a thread's turn leave together, in few system calls of io_uring.
 //!
 //! A write to a peer on the same core wakes it, and the kernel mostly runs it at once: for one request,
 //! after which the thread goes on to the next one. Where the writes of a turn are one system call, the peer
@@ -23,8 +23,10 @@ use tokio::net::{TcpStream, tcp::WriteHalf};
 use crate::upstream::UpstreamSocket;
 use ring::{Entry, Ring};
 
-/// Writes of one system call.
+/// Writes that wait at most.
 const MOST: usize = 64;
+/// Writes of one system call: nobody else has the core meanwhile, also not who brings a new policy.
+const AT_ONCE: usize = 16;
 /// Octets of a write that is copied to wait for the others.
 const SMALL: usize = 4 << 10;
 
@@ -129,7 +131,7 @@ pub(crate) async fn send(stream: &impl Socket, out: &mut Vec<u8>) -> io::Result<
 /// # Errors
 /// Where the kernel offers no io_uring, or not any more; writes then leave one by one.
 pub async fn gather() -> io::Result<Infallible> {
-    let ring = Ring::new(MOST)?;
+    let ring = Ring::new(AT_ONCE)?;
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     WAITING.with_borrow_mut(|waiting| waiting.gatherer = Some(Gatherer { ring, waker }));
     let _end = End;
@@ -238,7 +240,9 @@ impl Waiting {
             .collect();
         // Nothing has left of those whose result is not told.
         let mut results = vec![0; self.writes.len()];
-        let result = gatherer.ring.write(&entries, |number, result| results[number] = result);
+        let result = entries
+            .chunks(AT_ONCE)
+            .try_for_each(|some| gatherer.ring.write(some, |number, result| results[number] = result));
         writers.extend(order.into_iter().filter_map(|at| self.leaves(at, results[at])));
         self.octets.clear();
         if result.is_err() {
