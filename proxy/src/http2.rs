@@ -98,8 +98,9 @@ pub(crate) async fn serve(
 
 /// Tells both sides.
 async fn end(mut session: Session, ended: Ended, linger_time: Duration) {
-    let ended = if ended == Ended::Over && session.is_idle() { Ended::Idle } else { ended };
-    if ended != Ended::Over {
+    let unsaid = matches!(ended, Ended::Over | Ended::Left);
+    let ended = if unsaid && session.is_idle() { Ended::Idle } else { ended };
+    if !matches!(ended, Ended::Over | Ended::Left) {
         session.record(&ended);
     }
     session.leave_servers();
@@ -110,8 +111,10 @@ async fn end(mut session: Session, ended: Ended, linger_time: Duration) {
     }
     let stream = session.into_stream();
     match ended {
-        // It is to read what it did wrong.
-        Ended::Fault { .. } | Ended::StreamErrors | Ended::Idle => linger(stream, linger_time).await,
+        // It is to read what it did wrong, or its last answers, whatever it still sends (a window, a PING).
+        Ended::Fault { .. } | Ended::StreamErrors | Ended::Idle | Ended::Left => {
+            linger(stream, linger_time).await;
+        }
         Ended::Over => {}
         // What it does not take is not kept for it.
         _ => reset(stream),

@@ -44,6 +44,9 @@ pub(super) enum Ended {
     /// Nothing is left to do for either end: no record says so.
     #[error("ended")]
     Over,
+    /// Both ends knew that nothing would follow, and nothing is left to do: no record says so.
+    #[error("left")]
+    Left,
     #[error(transparent)]
     Excess(#[from] Excess),
     #[error("HTTP/2: {}: {what}", named(*.code))]
@@ -68,7 +71,7 @@ impl Ended {
         match self {
             Self::Fault { code, .. } => Some(*code),
             Self::StreamErrors | Self::GivenUp | Self::Excess(_) => Some(ErrorCode::EnhanceYourCalm),
-            Self::Over | Self::Idle => Some(ErrorCode::NoError),
+            Self::Over | Self::Left | Self::Idle => Some(ErrorCode::NoError),
             Self::HeadTime | Self::NotRead | Self::NoPong => None,
         }
     }

@@ -127,8 +127,8 @@ impl Session {
             self.drain();
             let has_room = self.give_back();
             moved |= self.write(cx)?;
-            if self.is_over() {
-                return Err(Ended::Over);
+            if self.has_left() {
+                return Err(Ended::Left);
             }
             if !moved {
                 if !has_room {
@@ -324,7 +324,7 @@ impl Session {
         self.stream
     }
 
-    fn is_over(&self) -> bool {
+    fn has_left(&self) -> bool {
         (self.leaving == Leaving::Last || self.client_leaves)
             && self.streams.is_empty()
             && self.client.out.is_empty()

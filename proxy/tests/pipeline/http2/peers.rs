@@ -81,6 +81,22 @@ fn a_request_that_the_server_refuses_may_be_sent_again() {
 }
 
 #[test]
+fn a_client_that_leaves_may_still_say_something() {
+    run(async {
+        let Stage { mut client, mut server, .. } = Stage::new().await;
+        client.data(1, b"", true).frame(Kind::GoAway, 0, 0, &[0; 8]).flush().await;
+        server.headers(1, &[(":status", "200")], false).data(1, b"the whole of it", true).flush().await;
+        assert_eq!(client.status(1).await, "200");
+        client.wait(Kind::GoAway, 0).await;
+        // An RST for the first would end the second, and take what the client has not read.
+        for _ in 0..2 {
+            assert!(client.frame(Kind::Ping, 0, 0, &[0; 8]).flush().await, "the connection was reset");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    });
+}
+
+#[test]
 fn information_comes_before_the_answer() {
     run(async {
         let Stage { mut client, mut server, .. } = Stage::new().await;
