@@ -38,8 +38,11 @@ fn http2_conforms() {
     let cases = Case::all(&text);
     assert_eq!(cases.len(), CASES, "{}", finished.stdout);
     let count = |outcome| cases.iter().filter(|case| case.outcome == outcome).count();
-    let unexpected: Vec<_> =
-        cases.iter().filter(|case| case.outcome == Outcome::Failed && !case.may_fail()).collect();
+    let unexpected: Vec<_> = cases
+        .iter()
+        .filter(|case| case.outcome == Outcome::Failed && !case.may_fail())
+        .map(|case| format!("{} {}: {}", case.section, case.title, case.detail))
+        .collect();
     assert!(unexpected.is_empty(), "{unexpected:#?}");
     assert!(count(Outcome::Passed) >= MUST_PASS, "{}", finished.stdout);
     for case in cases.iter().filter(|case| case.outcome != Outcome::Passed) {
