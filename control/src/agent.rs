@@ -281,7 +281,7 @@ impl State {
         self.restore_endpoints().await?;
         self.look_at_devices(&config.devices).await?;
         let changed = policy_source::read_at_start(&config.policy_dir, &mut self.policies)
-            .with_context(|| format!("read the policy directory {}", config.policy_dir.display()))?;
+            .map_err(AgentError::in_full)?;
         all_linked(config, link).await;
         let documents = self.policies.iter().map(|(_, given)| given.document.clone());
         let documents = documents.filter_map(|document| DocumentChange::new(None, Some(document)));

@@ -33,15 +33,19 @@ impl AgentError {
 }
 
 impl AgentError {
-    /// With its details, for a log line or a last word.
-    pub fn in_full(self) -> anyhow::Error {
-        let text = self.to_string();
+    /// The reason with its details in one line.
+    pub fn with_details(&self) -> String {
         match self {
             Self::Conflict { details, .. } | Self::Refused { details, .. } if !details.is_empty() => {
-                anyhow::anyhow!("{text}: {}", details.join("; "))
+                format!("{self}: {}", details.join("; "))
             }
-            other => other.into(),
+            _ => self.to_string(),
         }
+    }
+
+    /// With its details, for a last word.
+    pub fn in_full(self) -> anyhow::Error {
+        anyhow::anyhow!("{}", self.with_details())
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Policies {
     source: HashMap<DocumentId, Source>,
     refused: BTreeSet<PathBuf>,
     copies: Copies,
+    /// Watched files whose copies are of no use, and why.
+    damaged: BTreeMap<PathBuf, String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -67,22 +69,32 @@ pub const API_DIRECTORY: &str = "policies";
 pub const COPIES: &str = "policy-files";
 
 impl Policies {
-    /// Reads what the state directory has; `watched` is the directory of the policy files. A file there
-    /// that does not parse is an error: without it something would be open that was closed.
+    /// Reads what the state directory has; `watched` is the directory of the policy files. A document of
+    /// the API that does not parse is an error: without it something would be open that was closed. A
+    /// damaged copy of a watched file is one of [`Policies::damaged`]: the file itself may be good.
     pub fn load(state: &Path, watched: &Path) -> Result<Self, AgentError> {
         let directory = state.to_owned();
         let copies = Copies::open(&state.join(COPIES))?;
         let (api, files, source, refused) = Default::default();
-        let mut policies = Self { directory, api, files, source, refused, copies };
-        for (path, text) in read_all(&policies.api_directory())? {
-            for (id, given) in parse(&path.display().to_string(), &text)? {
+        let damaged = BTreeMap::new();
+        let mut policies = Self { directory, api, files, source, refused, copies, damaged };
+        for path in list(&policies.api_directory())? {
+            for (id, given) in parse(&path.display().to_string(), &read(&path)?)? {
                 policies.set_api(id, Some(given));
             }
         }
-        for (copy, good) in read_all(&state.join(COPIES))? {
-            let documents = parse(&copy.display().to_string(), &good)?;
+        for copy in list(&state.join(COPIES))? {
             let path = watched.join(copy.file_name().unwrap_or_default());
-            policies.set_file(&path, Some(File { documents, good, error: None }));
+            let name = copy.display().to_string();
+            let parsed = read(&copy).and_then(|good| Ok((parse(&name, &good)?, good)));
+            match parsed {
+                Ok((documents, good)) => {
+                    policies.set_file(&path, Some(File { documents, good, error: None }));
+                }
+                Err(error) => {
+                    policies.damaged.insert(path, error.with_details());
+                }
+            }
         }
         Ok(policies)
     }
@@ -106,6 +118,11 @@ impl Policies {
     /// Files whose content now is not in force.
     pub fn refused_files(&self) -> Vec<PathBuf> {
         self.refused.iter().cloned().collect()
+    }
+
+    /// Watched files of whose last good content nothing was known at the start, with the reasons.
+    pub fn damaged(&self) -> &BTreeMap<PathBuf, String> {
+        &self.damaged
     }
 
     /// Where a document is, other than `except`. For the API: where it is in a file.
@@ -236,20 +253,17 @@ pub fn changes(before: &Documents, after: &Documents) -> Vec<DocumentChange> {
     ids.into_iter().filter_map(|id| DocumentChange::new(document(before, id), document(after, id))).collect()
 }
 
-fn read_all(directory: &Path) -> Result<Vec<(PathBuf, String)>, AgentError> {
-    std::fs::create_dir_all(directory).map_err(|source| unreadable(directory, &source))?;
-    let entries = std::fs::read_dir(directory).map_err(|source| unreadable(directory, &source))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|source| unreadable(directory, &source))?.path();
-        if is_hidden(&path) {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).map_err(|source| unreadable(&path, &source))?;
-        files.push((path, text));
-    }
-    files.sort();
-    Ok(files)
+/// The files of a directory of ours, which need not exist yet.
+fn list(directory: &Path) -> Result<BTreeSet<PathBuf>, AgentError> {
+    let failed = |source| unreadable(directory, &source);
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let entries = std::fs::read_dir(directory).map_err(failed)?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed));
+    paths.filter(|path| path.as_ref().map_or(true, |path| !is_hidden(path))).collect()
+}
+
+fn read(path: &Path) -> Result<String, AgentError> {
+    std::fs::read_to_string(path).map_err(|source| unreadable(path, &source))
 }
 
 /// Editors' and tools' own files start with a dot.

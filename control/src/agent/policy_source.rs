@@ -22,6 +22,8 @@ pub use watch::watch;
 /// Octets of a policy file that are read. As many as a request to the API may have.
 const LONGEST: u64 = 32 << 20;
 
+const EMPTIED: &str = "it is empty; delete it to take back what it held";
+
 /// What policy files hold now; `None`: the file is gone.
 pub type Contents = BTreeMap<PathBuf, Option<Result<String, String>>>;
 
@@ -54,11 +56,18 @@ async fn read_and_apply(agent: &Agent, mut paths: BTreeSet<PathBuf>) -> Unfinish
 }
 
 /// Brings the sources to what the directory holds when the agent starts. Files that are being written
-/// right then follow. Returns the files whose content is another than remembered.
-pub fn read_at_start(directory: &Path, policies: &mut Policies) -> io::Result<Vec<PathBuf>> {
-    let mut paths = list(directory)?;
-    paths.extend(policies.files().keys().cloned());
-    let reading = read_files(paths);
+/// right then follow. Returns the files whose content is another than remembered. An error where
+/// neither a file nor the copy of its last good content is good: nobody knows what it closed.
+pub fn read_at_start(directory: &Path, policies: &mut Policies) -> Result<Vec<PathBuf>, AgentError> {
+    let failed = |error| AgentError::System(format!("cannot read {}: {error}", directory.display()));
+    let mut paths = list(directory).map_err(failed)?;
+    let damaged = policies.damaged().clone();
+    paths.extend(policies.files().keys().chain(damaged.keys()).cloned());
+    let mut reading = read_files(paths);
+    let was_emptied = |path: &&PathBuf| matches!(reading.contents.get(*path), Some(Some(Ok(text))) if text.trim().is_empty());
+    for path in damaged.keys().filter(was_emptied).cloned().collect::<Vec<_>>() {
+        reading.contents.insert(path, Some(Err(EMPTIED.to_owned())));
+    }
     let before: BTreeMap<PathBuf, String> =
         policies.files().iter().map(|(path, file)| (path.clone(), file.good.clone())).collect();
     take_in(policies, &reading.contents);
@@ -67,8 +76,40 @@ pub fn read_at_start(directory: &Path, policies: &mut Policies) -> io::Result<Ve
             tracing::error!(file = %path.display(), %error, "policy file refused");
         }
     }
+    refuse_unknown(&damaged, policies, &reading)?;
     let now = |path: &PathBuf| policies.files().get(path).map(|file| &file.good);
-    Ok(reading.contents.into_keys().filter(|path| before.get(path) != now(path)).collect())
+    let differs = |path: &PathBuf| damaged.contains_key(path) || before.get(path) != now(path);
+    Ok(reading.contents.into_keys().filter(differs).collect())
+}
+
+/// A file with a damaged copy must be good itself, or gone.
+fn refuse_unknown(
+    damaged: &BTreeMap<PathBuf, String>,
+    policies: &Policies,
+    reading: &Reading,
+) -> Result<(), AgentError> {
+    let mut details = Vec::new();
+    for (path, reason) in damaged {
+        let bad = match (reading.contents.get(path), policies.files().get(path)) {
+            (Some(None), _) => None,
+            (_, Some(file)) => file.error.clone(),
+            (_, None) => Some("cannot be read now".to_owned()),
+        };
+        match bad {
+            None => {
+                tracing::warn!(file = %path.display(), reason, "the copy of its last good content is damaged and made anew");
+            }
+            Some(bad) => details.push(format!(
+                "{}: {bad}; and the copy of its last good content is damaged: {reason}",
+                path.display()
+            )),
+        }
+    }
+    if details.is_empty() {
+        return Ok(());
+    }
+    let reason = "what these policy files had in force is not known; correct or delete them".to_owned();
+    Err(AgentError::Refused { reason, details })
 }
 
 /// The policy files of the directory.
@@ -194,7 +235,7 @@ fn read_into(policies: &Policies, path: &Path, content: &Result<String, String>)
     };
     // What a writer leaves that ended between truncating and writing. It must not lift a policy.
     if text.trim().is_empty() && last.is_some_and(|last| !last.documents.is_empty()) {
-        return refused("it is empty; delete it to take back what it held".to_owned());
+        return refused(EMPTIED.to_owned());
     }
     let name = path.display().to_string();
     let documents = match policies::parse(&name, text) {

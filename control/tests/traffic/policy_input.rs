@@ -146,6 +146,38 @@ fn an_agent_that_starts_with_a_bad_file_keeps_the_last_good_one() {
     assert!(status["policy"]["files"][0]["error"].is_string(), "{status}");
 }
 
+/// Where the file itself is good, the copy is of no interest; where it is not, nobody knows what it closed, and
+/// what is in force stays so.
+#[test]
+fn an_agent_with_a_damaged_copy_starts_from_the_good_file_or_not_at_all() {
+    let lab = Lab::new();
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.nginx(&web.ns);
+    let file = lab.policy_dir().join("web.yaml");
+    let copy = lab.dir().join("state/policy-files/web.yaml");
+    std::fs::write(&file, good()).expect("a policy file");
+    eventually("the copy is there", || copy.exists().then_some(()));
+    lab.kill_agent();
+    std::fs::write(&copy, "spec: [").expect("damage");
+    lab.start_agent();
+    the_good_policy_holds(&web, &client, "a start with a damaged copy");
+    let log = || std::fs::read_to_string(lab.agent_log()).expect("the agent's log");
+    assert!(log().contains("the copy of its last good content is damaged"), "{}", log());
+    eventually("the copy is made anew", || (std::fs::read_to_string(&copy).ok()? == good()).then_some(()));
+    lab.kill_agent();
+    std::fs::write(&copy, "spec: [").expect("damage");
+    std::fs::write(&file, &bad_documents()[1].text).expect("a bad policy file");
+    lab.spawn_agent();
+    eventually("the agent ends", || lab.agent_has_ended().then_some(()));
+    let said = log();
+    let last = said.lines().rfind(|line| line.contains("policy-files/web.yaml")).expect("a last word");
+    says(last, &bad_documents()[1]);
+    the_good_policy_holds(&web, &client, "no start");
+    std::fs::write(&file, good()).expect("a policy file");
+    lab.start_agent();
+    the_good_policy_holds(&web, &client, "the file is corrected");
+}
+
 /// As the kubelet writes a mounted ConfigMap: all files are links through one link, which is exchanged. What
 /// else goes on in the directory must not put that off.
 #[test]

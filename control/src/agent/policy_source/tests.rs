@@ -245,3 +245,44 @@ fn the_state_directory_brings_back_the_apis_documents_and_the_last_good_files() 
     policies.save_api(&id).unwrap();
     assert_eq!(names(&reload(policies)), ["/p/a.yaml one"]);
 }
+
+/// The copy of the watched `a.yaml` is damaged; what the watched files hold when the agent starts.
+fn start_with_a_damaged_copy(copy: &[u8], watched: Option<&str>) -> Result<Vec<String>, AgentError> {
+    let (state, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(state.path().join(policies::COPIES)).unwrap();
+    fs::write(state.path().join(policies::COPIES).join("a.yaml"), copy).unwrap();
+    fs::write(directory.path().join("b.yaml"), policy("other")).unwrap();
+    if let Some(text) = watched {
+        fs::write(directory.path().join("a.yaml"), text).unwrap();
+    }
+    let mut policies = Policies::load(state.path(), directory.path()).unwrap();
+    let changed = read_at_start(directory.path(), &mut policies)?;
+    assert!(changed.contains(&directory.path().join("a.yaml")), "the copy is made anew");
+    assert!(policies.refused_files().is_empty());
+    changed.iter().for_each(|path| policies.copy_file(path));
+    let names = policies.iter().map(|(_, given)| given.document.id.name.clone()).collect();
+    drop(policies);
+    let next = Policies::load(state.path(), directory.path()).unwrap();
+    assert!(next.damaged().is_empty(), "it is good at the next start");
+    Ok(names)
+}
+
+#[test]
+fn a_damaged_copy_is_no_matter_where_the_file_is_good_or_gone() {
+    for damage in [b"spec: [".as_slice(), b"\xff\xfe", policy("one").replace("ingress", "inres").as_bytes()] {
+        let one = policy("one");
+        assert_eq!(start_with_a_damaged_copy(damage, Some(&one)).unwrap(), ["one", "other"]);
+        assert_eq!(start_with_a_damaged_copy(damage, Some("# nothing")).unwrap(), ["other"]);
+        assert_eq!(start_with_a_damaged_copy(damage, None).unwrap(), ["other"]);
+    }
+}
+
+#[test]
+fn a_damaged_copy_beside_a_bad_file_is_an_error_that_names_both() {
+    for bad in ["kind: [", "", "\n"] {
+        let error = start_with_a_damaged_copy(b"spec: [", Some(bad)).unwrap_err().with_details();
+        for word in ["a.yaml: ", "/policy-files/a.yaml", "correct or delete"] {
+            assert!(error.contains(word), "{bad:?}: {error}");
+        }
+    }
+}

@@ -69,6 +69,13 @@ impl Lab {
         self.end_agent(Signal::SIGKILL);
     }
 
+    /// Whether the agent that was spawned last has ended by itself.
+    pub fn agent_has_ended(&self) -> bool {
+        let mut agent = self.agent.lock().expect("no poisoning");
+        let agent = agent.as_mut().expect("an agent was spawned");
+        agent.0.try_wait().expect("wait for the agent").is_some()
+    }
+
     /// Asks the agent to end, as a service manager does.
     pub fn stop_agent(&self) {
         self.end_agent(Signal::SIGTERM);
