@@ -287,7 +287,7 @@ impl State {
         let documents = documents.filter_map(|document| DocumentChange::new(None, Some(document)));
         let mut first = Change::of_documents(documents.collect());
         first.host = Some(self.host_addresses().await?);
-        for endpoint in self.endpoints.iter() {
+        for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.leaving) {
             first.endpoints.insert(endpoint.id, Some(endpoint.member()?));
         }
         self.announce_all();
@@ -296,6 +296,7 @@ impl State {
         let took_ms = since.elapsed().as_millis();
         changed.iter().for_each(|path| self.policies.copy_file(path));
         self.readmit_endpoints().await?;
+        self.finish_deletions().await;
         let (documents, endpoints) = (self.engine.policies().len(), self.endpoints.len());
         tracing::info!(revision, documents, endpoints, took_ms, "policy in force");
         Ok(())

@@ -46,6 +46,9 @@ pub struct Endpoint {
     pub netns_id: NetnsId,
     /// The veth is not ours to delete.
     pub adopted: bool,
+    /// Its deletion has begun: whatever ends the agent, the next one finishes it.
+    #[serde(default)]
+    pub leaving: bool,
     /// Why its packets are dropped, where something is wrong with it. Found out again at each start.
     #[serde(skip)]
     pub failure: Option<String>,
@@ -169,6 +172,12 @@ impl Endpoints {
         self.by_id.remove(&id)
     }
 
+    pub fn set_leaving(&mut self, id: u32, leaving: bool) {
+        if let Some(endpoint) = self.by_id.get_mut(&id) {
+            endpoint.leaving = leaving;
+        }
+    }
+
     pub fn set_failure(&mut self, id: u32, failure: Option<String>) {
         if let Some(endpoint) = self.by_id.get_mut(&id) {
             endpoint.failure = failure;
@@ -238,6 +247,11 @@ pub fn check_name(what: &str, name: &str) -> Result<(), AgentError> {
 }
 
 impl Endpoint {
+    /// Whether packets of its device are its packets.
+    pub fn is_ready(&self) -> bool {
+        self.failure.is_none() && !self.leaving
+    }
+
     /// As the API shows it.
     pub fn shown(&self, identity: u32, labels: Vec<String>, policy: api::EndpointPolicy) -> api::Endpoint {
         api::Endpoint {
@@ -324,6 +338,7 @@ mod tests {
                 netns: PathBuf::from("/run/netns/x"),
                 netns_id: super::super::netns::current().unwrap(),
                 adopted: false,
+                leaving: false,
                 failure: None,
             });
         }

@@ -89,7 +89,7 @@ impl State {
     pub fn hand_over(&mut self, links: &[Link]) -> Result<(), MapError> {
         let mut wanted = BTreeMap::new();
         if self.handover.kept_from.is_none() {
-            let working = self.endpoints.iter().filter(|endpoint| endpoint.failure.is_none());
+            let working = self.endpoints.iter().filter(|endpoint| endpoint.is_ready());
             wanted.extend(
                 working.filter_map(|endpoint| {
                     Some((endpoint.id, value(endpoint, device_of(endpoint, links)?)?))

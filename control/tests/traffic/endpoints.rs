@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use crate::{
-    netlab::{LIMIT, Lab, clients::Reach, clients::SILENCE},
+    netlab::{LIMIT, Lab, clients::Reach, clients::SILENCE, eventually},
     policies::cnp,
 };
 
@@ -140,6 +144,46 @@ fn a_veth_that_exists_is_adopted() {
     }
     lab.tektin(&["endpoint", "delete", "adopted"]).success();
     assert!(lab.node.ip(&["link", "show", "tt0"]).contains("tt0"), "what was adopted is not deleted");
+}
+
+/// The agent is killed while the proxy, which stands still, has not heard of it yet: the policy is still in
+/// force then. What comes after that in a deletion is done by hand for one of the two.
+#[test]
+fn a_deletion_that_an_agent_does_not_survive_is_finished_by_the_next() {
+    let lab = Lab::new();
+    let client = lab.workload("client");
+    for (name, device_is_gone) in [("early", false), ("late", true)] {
+        let web = lab.workload(name);
+        lab.serve(&web.ns, &["echo:7"]);
+        client.ns.expect_open(web.at(7)[0]);
+        let veth = lab.json(&["endpoint", "get", name])["veth"].as_str().expect("a name").to_owned();
+        let proxies: Vec<Pid> = lab.proxies().into_iter().map(Pid::from_raw).collect();
+        let signal = |signal| proxies.iter().for_each(|pid| kill(*pid, signal).expect("a signal"));
+        signal(Signal::SIGSTOP);
+        let unanswered = std::thread::scope(|scope| {
+            let delete = scope.spawn(|| lab.tektin(&["endpoint", "delete", name]));
+            let known = lab.dir().join("state/endpoints.json");
+            eventually("the deletion has begun", || {
+                std::fs::read_to_string(&known).ok()?.contains("\"leaving\": true").then_some(())
+            });
+            lab.kill_agent();
+            delete.join().expect("the command ends")
+        });
+        assert_ne!(unanswered.code, Some(0), "{}", unanswered.stdout);
+        if device_is_gone {
+            lab.node.ip(&["link", "delete", &veth]);
+        }
+        signal(Signal::SIGCONT);
+        lab.start_agent();
+        assert_eq!(names(&lab.json(&["endpoint", "list"])), BTreeSet::from(["client".into()]));
+        assert!(!lab.node.ip(&["link", "show"]).contains(&veth), "its device is gone");
+        for map in ["ct", "steered", "ipcache"] {
+            let dump = lab.json(&["map", "get", map]).to_string();
+            assert!(!dump.contains(&web.v4.to_string()), "{map}: {dump}");
+        }
+        let known = std::fs::read_to_string(lab.dir().join("state/endpoints.json")).expect("the list");
+        assert!(!known.contains(name), "{known}");
+    }
 }
 
 #[test]

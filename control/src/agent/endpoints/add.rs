@@ -117,6 +117,7 @@ impl State {
             netns: netns.path.clone(),
             netns_id: netns.id,
             adopted: adopted.is_some(),
+            leaving: false,
             failure: None,
         };
         match adopted {

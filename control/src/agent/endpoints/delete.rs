@@ -9,16 +9,32 @@ use crate::agent::{
 };
 
 impl State {
-    /// Takes an endpoint away: its packets first, then its policy, then its device.
+    /// Takes an endpoint away: its packets first, then its policy, then its device. That it leaves is
+    /// written down before anything is done, so that no agent leaves it half-way.
     pub async fn delete_endpoint(&mut self, wanted: &str) -> Result<(), AgentError> {
         let endpoint = self.endpoints.find(wanted)?.clone();
         let name = endpoint.full_name();
+        self.endpoints.set_leaving(endpoint.id, true);
+        self.endpoints
+            .save(self.ipam.cursor())
+            .inspect_err(|_| self.endpoints.set_leaving(endpoint.id, endpoint.leaving))?;
         match self.unwire(&endpoint).await {
             Ok(()) => {
                 tracing::info!(endpoint = %name, id = endpoint.id, "endpoint deleted");
                 Ok(())
             }
             Err(error) => Err(AgentError::System(format!("endpoint {name} is deleted, but {error}"))),
+        }
+    }
+
+    /// What an earlier run had begun to delete. Its packets are dropped and its policy is gone by now.
+    pub async fn finish_deletions(&mut self) {
+        let leaving = self.endpoints.iter().filter(|endpoint| endpoint.leaving);
+        for endpoint in leaving.cloned().collect::<Vec<_>>() {
+            // What fails is in the log.
+            if self.unwire(&endpoint).await.is_ok() {
+                tracing::info!(endpoint = %endpoint.full_name(), id = endpoint.id, "its deletion is finished");
+            }
         }
     }
 

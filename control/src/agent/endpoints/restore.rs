@@ -17,9 +17,9 @@ impl State {
                 })?;
             }
             match device_of(&endpoint, &links) {
-                Some(_) => {
-                    self.datapath.attach_workload(&endpoint.veth)?;
-                }
+                // Its policy goes with the first change, which it is no part of: its packets go before.
+                Some(_) if endpoint.leaving => drop(self.maps.endpoints.remove(&endpoint.ifindex)?),
+                Some(_) => drop(self.datapath.attach_workload(&endpoint.veth)?),
                 None => self.fail_endpoint(endpoint.id, "its device is gone"),
             }
         }
@@ -52,7 +52,7 @@ impl State {
     pub async fn readmit_endpoints(&mut self) -> Result<(), AgentError> {
         let links = self.netlink.links().await?;
         let ready: Vec<Endpoint> =
-            self.endpoints.iter().filter(|endpoint| endpoint.failure.is_none()).cloned().collect();
+            self.endpoints.iter().filter(|endpoint| endpoint.is_ready()).cloned().collect();
         for endpoint in &ready {
             self.admit(endpoint)?;
             if let Some(link) = device_of(endpoint, &links) {
