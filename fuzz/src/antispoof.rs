@@ -45,7 +45,14 @@ pub fn run(data: &[u8]) {
                 let claimed = if sender == [0; 4] { &bytes[24..28] } else { sender };
                 assert_eq!((claimed, families & 1), (&V4[..], 0));
             }
-            Claim::Link => discovery(&packet, bytes, families),
+            Claim::Link => {
+                discovery(&packet, bytes, families);
+                assert!(stays_on_link(&bytes[24..40]));
+            }
+            Claim::LinkToHost => {
+                discovery(&packet, bytes, families);
+                assert!(!stays_on_link(&bytes[24..40]));
+            }
             Claim::Noise => assert_eq!(packet.kind, Kind::Mld),
             Claim::Refused(reason) => assert!(reason.0 != drop::NONE && reason.0 < drop::COUNT),
         }
@@ -60,6 +67,10 @@ fn ends(ether: u16, bytes: &[u8]) -> (IpAddr, IpAddr) {
         let at = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[at..at + 16]).expect("16 octets"));
         (at(8).into(), at(24).into())
     }
+}
+
+fn stays_on_link(dst: &[u8]) -> bool {
+    (dst[0] == 0xfe && (0x80..0xc0).contains(&dst[1])) || (dst[0] == 0xff && dst[1] & 15 == 2)
 }
 
 fn is_own(addr: IpAddr, families: u8) -> bool {

@@ -18,6 +18,9 @@ pub enum Claim {
     Genuine,
     /// An honest message on the link (ARP, ND), which no policy judges.
     Link,
+    /// The same, if the destination is this host. To anybody else's address the node would route it, past
+    /// all policy.
+    LinkToHost,
     /// A message that every kernel sends and nobody needs: drop it without a word.
     Noise,
     Refused(DropReason),
@@ -71,13 +74,23 @@ fn discovery(packet: &Packet, endpoint: &EndpointValue) -> Claim {
     if packet.link_address != [0; 6] && packet.link_address != endpoint.mac {
         return SPOOFED;
     }
-    match packet.icmp_type {
-        nd::ROUTER_SOLICITATION => Claim::Link,
+    let honest = match packet.icmp_type {
+        nd::ROUTER_SOLICITATION => true,
         // From the unspecified address it is duplicate address detection: a claim to the target.
-        nd::NEIGHBOUR_SOLICITATION if !unspecified || may_claim(&packet.target, endpoint) => Claim::Link,
-        nd::NEIGHBOUR_ADVERTISEMENT if !unspecified && may_claim(&packet.target, endpoint) => Claim::Link,
-        _ => SPOOFED,
+        nd::NEIGHBOUR_SOLICITATION => !unspecified || may_claim(&packet.target, endpoint),
+        nd::NEIGHBOUR_ADVERTISEMENT => !unspecified && may_claim(&packet.target, endpoint),
+        _ => false,
+    };
+    if !honest {
+        return SPOOFED;
     }
+    if stays_on_link(&packet.keys.forward.dst) { Claim::Link } else { Claim::LinkToHost }
+}
+
+/// Whether no router passes on what goes there: link-local unicast, multicast of link scope (RFC 4291 §2.7).
+#[inline(always)]
+fn stays_on_link(dst: &Addr) -> bool {
+    is_link_local(dst) || (dst[0] == 0xff && dst[1] & 0x0f == 2)
 }
 
 /// Its own address, or a link-local one that is not the gateway's.

@@ -3,7 +3,7 @@
 use tektin_abi::{
     DropReason,
     antispoof::{self, Claim},
-    maps::{drop, hook},
+    maps::{drop, hook, identity},
 };
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     maps::{ENDPOINTS, Scratch, now, scratch},
     pipeline::{self, Run},
     skb::Skb,
+    tables::end_at,
 };
 
 #[inline(always)]
@@ -43,6 +44,10 @@ fn decide(skb: Skb, area: &mut Scratch, now: u64) -> Action {
     match antispoof::check(&area.packet, &source, endpoint) {
         Claim::Genuine => {}
         Claim::Link => return Action::PASS,
+        Claim::LinkToHost if end_at(&area.packet.keys.forward.dst).identity == identity::HOST => {
+            return Action::PASS;
+        }
+        Claim::LinkToHost => return Action::drop(DropReason(drop::INVALID_DESTINATION)),
         Claim::Noise => return Action::IGNORE,
         Claim::Refused(reason) => return Action::drop(reason),
     }

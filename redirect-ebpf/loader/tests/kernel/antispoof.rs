@@ -122,6 +122,25 @@ fn arp_and_neighbour_discovery_may_claim_only_its_own_addresses() {
 }
 
 #[test]
+fn neighbour_discovery_carries_nothing_beyond_the_link() {
+    let world = World::new();
+    let (a6, mac) = (v6(Place::A), Place::A.mac());
+    let message = |dst: Ipv6Addr, icmp_type| {
+        ethernet(mac, IPV6, &ipv6(a6, dst, 58, 255, &neighbour(icmp_type, a6, mac)))
+    };
+    for icmp_type in [135, 136] {
+        expect(&world, message(v6(Place::Node), icmp_type), metric::FORWARDED, "to the host itself");
+        expect(&world, message("fe80::1".parse().unwrap(), icmp_type), metric::FORWARDED, "to the gateway");
+        for dst in
+            [v6(Place::Outside), v6(Place::B), "2001:db8::1".parse().unwrap(), "ff05::1".parse().unwrap()]
+        {
+            let frame = message(dst, icmp_type);
+            expect(&world, frame, u32::from(drop::INVALID_DESTINATION), &format!("{icmp_type} to {dst}"));
+        }
+    }
+}
+
+#[test]
 fn the_outside_cannot_pass_for_a_workload_or_the_host() {
     let world = World::new();
     let datagram = udp(1000, 9, b"x");
