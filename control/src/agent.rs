@@ -208,10 +208,9 @@ async fn start(config: AgentConfig) -> anyhow::Result<Arc<Agent>> {
         outside: Default::default(),
         first_change: true,
     };
-    let carried: Vec<u32> = state.ipcache.written().values().map(|owner| owner.identity).collect();
-    state.identities.reserve(carried.into_iter());
+    state.reserve_numbers()?;
     state.put_in_force(&config, &link).await?;
-    state.identities.reserve(std::iter::empty());
+    state.end_reservation();
     restore(before, &flows, &names);
     link.take_records();
     let agent = Arc::new(Agent {

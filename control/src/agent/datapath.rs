@@ -65,6 +65,8 @@ pub struct Enforcement {
     changed_at: BTreeMap<u32, u32>,
     /// Policy ids of an earlier run of the agent, in force until the first step.
     inherited: BTreeSet<u32>,
+    /// The identities that these policies know.
+    inherited_peers: BTreeSet<u32>,
     /// Nothing was installed yet: a proxy that runs already may know the policies of another run.
     first_step: bool,
     garbage: Garbage,
@@ -74,12 +76,13 @@ impl Enforcement {
     /// Takes over the pinned maps. What an earlier run put in force there stays in force until the
     /// first [`Enforcement::install`].
     pub fn take_over(maps: Arc<Maps>, link: ProxyLink, names: Arc<Names>) -> Result<Self, MapError> {
-        let mut inherited = BTreeSet::new();
+        let (mut inherited, mut inherited_peers) = (BTreeSet::new(), BTreeSet::new());
         for (key, _) in maps.policy.entries()? {
             inherited.insert(u32::from_be_bytes(key.policy_be));
         }
         for (key, _) in maps.peer_class.entries()? {
             inherited.insert(key.policy);
+            inherited_peers.insert(key.identity);
         }
         let mut roots = BTreeMap::new();
         for endpoint in 1..tektin_abi::maps::ENDPOINTS_MAX {
@@ -105,12 +108,18 @@ impl Enforcement {
             roots,
             changed_at: BTreeMap::new(),
             inherited,
+            inherited_peers,
             first_step: true,
         })
     }
 
     pub fn revision(&self) -> u32 {
         self.revision
+    }
+
+    /// The identities that the policies of an earlier run know. Returns them once.
+    pub fn take_inherited_peers(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.inherited_peers)
     }
 
     pub fn changed_at(&self, endpoint: u32) -> u32 {

@@ -47,9 +47,18 @@ pub struct Identities {
     prefix_number: BTreeMap<IpNet, u32>,
     last_workload: u32,
     last_prefix: u32,
-    /// Numbers that the kernel's tables of another run carry and that nobody remembers: taken, until
-    /// those tables are this run's.
+    /// Numbers that the kernel's tables of another run carry and that nobody remembers, or otherwise:
+    /// taken, until those tables are this run's.
     reserved: BTreeSet<u32>,
+}
+
+/// A number in the kernel's tables of an earlier run, with what it stands for there.
+#[derive(Clone, Debug)]
+pub enum Carried {
+    Workload(u32, WorkloadKey),
+    Prefix(u32, IpNet),
+    /// The table does not say.
+    Unknown(u32),
 }
 
 /// A line of the file. The last one that gave a number tells where to go on.
@@ -162,11 +171,30 @@ impl Identities {
         Ok(number)
     }
 
-    /// Keeps numbers of an earlier run from being given to others as long as packets may carry them:
-    /// the file may have been lost.
-    pub fn reserve(&mut self, in_use: impl Iterator<Item = u32>) {
-        let known = |number: &u32| self.workloads.contains_key(number) || self.prefixes.contains_key(number);
-        self.reserved = in_use.filter(|number| !known(number)).collect();
+    /// Keeps a number of an earlier run from others for as long as packets may carry it. The file may have
+    /// been lost or be an old one: where it says something else of that number, it is forgotten.
+    pub fn reserve(&mut self, carried: &Carried) {
+        let (number, remembered) = match carried {
+            Carried::Workload(number, key) => (*number, self.workloads.get(number) == Some(key)),
+            Carried::Prefix(number, prefix) => (*number, self.prefixes.get(number) == Some(prefix)),
+            Carried::Unknown(number) => (*number, self.is_known(*number)),
+        };
+        if remembered || number < identity::CLUSTER_MIN {
+            return;
+        }
+        if self.is_known(number) {
+            self.release(number);
+        }
+        self.reserved.insert(number);
+    }
+
+    /// From now on the reserved numbers may be given. Returns them.
+    pub fn end_reservation(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.reserved)
+    }
+
+    fn is_known(&self, number: u32) -> bool {
+        self.workloads.contains_key(&number) || self.prefixes.contains_key(&number)
     }
 
     /// Gives a number back that nobody has any more.
@@ -281,9 +309,37 @@ mod tests {
     fn numbers_that_packets_still_carry_are_not_given_to_others() {
         let directory = tempfile::tempdir().unwrap();
         let mut identities = empty(&directory);
-        identities.reserve([256, 257, (1 << 24) | 1].into_iter());
+        for number in [1, 256, 257, (1 << 24) | 1] {
+            identities.reserve(&Carried::Unknown(number));
+        }
         assert_eq!(identities.workload(&key(&["k8s:a=1"])).unwrap(), 258);
         assert_eq!(identities.prefix("10.0.0.0/8".parse().unwrap()).unwrap(), (1 << 24) | 2);
+        assert_eq!(identities.end_reservation(), BTreeSet::from([256, 257, (1 << 24) | 1]));
+    }
+
+    #[test]
+    fn what_the_file_says_otherwise_than_packets_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut identities = empty(&directory);
+        let (web, db) = (key(&["k8s:app=web"]), key(&["k8s:app=db"]));
+        let [ten, eleven] = ["10.0.0.0/8", "11.0.0.0/8"].map(|net| net.parse::<IpNet>().unwrap());
+        assert_eq!((identities.workload(&web).unwrap(), identities.workload(&db).unwrap()), (256, 257));
+        let (first, second) = (identities.prefix(ten).unwrap(), identities.prefix(eleven).unwrap());
+        let carried = [
+            Carried::Unknown(256),
+            Carried::Workload(256, db.clone()),
+            Carried::Workload(257, db.clone()),
+            Carried::Prefix(first, ten),
+            Carried::Prefix(second, ten),
+        ];
+        carried.iter().for_each(|carried| identities.reserve(carried));
+        assert_eq!((identities.workload(&web).unwrap(), identities.workload(&db).unwrap()), (258, 257));
+        assert_eq!(identities.prefix(ten).unwrap(), first);
+        assert_eq!(identities.prefix(eleven).unwrap(), second + 1);
+        identities.save().unwrap();
+        let identities = empty(&directory);
+        assert_eq!(identities.workload_number(&web), Some(258));
+        assert_eq!((identities.workload_key(256), identities.prefix_of(second)), (None, None));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the kernel's tables remember about an endpoint that is gone. None of it decides anything once
 //! the policy has changed, but its address may be another's soon, who shall inherit nothing.
 
+use std::collections::BTreeSet;
+
 use tektin_loader::{MapError, Maps};
 
 /// Forgets connections that the proxy has not accepted yet, and connections known by conntrack, in
@@ -24,6 +26,7 @@ pub fn forget_identities(maps: &Maps, gone: &[u32]) -> Result<(), MapError> {
     if gone.is_empty() {
         return Ok(());
     }
+    let gone: BTreeSet<u32> = gone.iter().copied().collect();
     for (pair, _) in maps.verdicts.entries()? {
         if gone.contains(&pair.src_identity) || gone.contains(&pair.dst_identity) {
             maps.verdicts.remove(&pair)?;

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{api::TransportProtocol, rules::RuleTable};
 
+mod carried;
 mod draft;
 mod naming;
 

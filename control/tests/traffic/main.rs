@@ -15,6 +15,7 @@ mod grpc;
 mod h2spec;
 mod hostile_node;
 mod http;
+mod identity_file;
 mod idle;
 mod kafka;
 mod kernel;
