@@ -165,6 +165,15 @@ impl Engine {
         self.in_flight.len() + self.behind.len() + usize::from(self.streaming.is_some())
     }
 
+    /// Whether nothing is due, or on its way to either end.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let unread = self.client.octets.len() + self.broker.octets.len() + self.passing;
+        self.in_flight() == 0
+            && self.held.is_none()
+            && unread + self.to_client.octets() + self.to_broker.octets() == 0
+    }
+
     /// Judges and passes on what there is. `now` is for latencies.
     pub fn advance(&mut self, policy: &dyn Policy, now: Instant) {
         while self.closed.is_none() {

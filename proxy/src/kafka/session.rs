@@ -32,7 +32,9 @@ struct Session {
     moved: Cell<Instant>,
     /// How long nothing may move.
     patience: Cell<Duration>,
-    /// Told when every request is answered.
+    /// Nothing is due, or on its way to either end.
+    is_quiet: Cell<bool>,
+    /// Told when that has come true.
     quiet: Notify,
     share: Arc<Share>,
     /// Octets that it has in the share.
@@ -59,6 +61,7 @@ pub(crate) async fn serve(
         said: RefCell::default(),
         moved: Cell::new(Instant::now()),
         patience: Cell::new(worker.limits.tunnel_idle_time),
+        is_quiet: Cell::new(false),
         quiet: Notify::new(),
         share,
         held: Cell::new(0),
@@ -74,6 +77,8 @@ pub(crate) async fn serve(
         let mut stage = Stage::Serving;
         loop {
             tokio::select! {
+                // A request that has come is seen before a look at what is due.
+                biased;
                 end = &mut carrying => {
                     tracing::debug!(?end, ?flow, "Kafka connection ended");
                     break Ended::Carried(end);
@@ -90,7 +95,7 @@ pub(crate) async fn serve(
                     }
                 }
                 // Clients of Kafka connect again by themselves.
-                () = session.quiet.notified(), if stage == Stage::IdleEnds => break Ended::Quiet,
+                () = session.quiet(), if stage == Stage::IdleEnds => break Ended::Quiet,
                 () = session.idle() => break Ended::Idle,
             }
         }
@@ -141,6 +146,13 @@ impl Session {
         }
     }
 
+    /// Ready when nothing is due.
+    async fn quiet(&self) {
+        while !self.is_quiet.get() {
+            self.quiet.notified().await;
+        }
+    }
+
     fn place(&self, ends: (EndDecision, EndDecision)) -> u32 {
         let mut said = self.said.borrow_mut();
         let at = said.iter().position(|known| *known == ends).unwrap_or_else(|| {
@@ -177,6 +189,9 @@ impl Surroundings for Session {
         });
         if engine.in_flight() == 0 {
             self.said.borrow_mut().clear();
+        }
+        self.is_quiet.set(engine.is_quiet());
+        if self.is_quiet.get() {
             self.quiet.notify_one();
         }
     }

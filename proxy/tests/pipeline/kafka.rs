@@ -141,6 +141,25 @@ fn requests_without_an_answer_have_a_record_that_says_why() {
     });
 }
 
+/// Whoever drains ends what is quiet. What was quiet once need not be so now.
+#[test]
+fn a_drain_waits_for_what_is_due() {
+    run(async {
+        let scene = Scene::new(Limits::default()).await;
+        let (mut client, mut upstream) = scene.client(heartbeat(1), b"").await;
+        let answer = |id: u8| framed(&[0, 0, 0, id, 0, 0]);
+        upstream.write_all(&answer(1)).await.unwrap();
+        arrives(&mut client.0, &answer(1)).await;
+        client.send(heartbeat(2)).await;
+        arrives(&mut upstream, &heartbeat(2)).await;
+        scene.proxy.worker.enter(Stage::IdleEnds);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        upstream.write_all(&answer(2)).await.unwrap();
+        arrives(&mut client.0, &answer(2)).await;
+        assert_eq!(client.rest().await, "");
+    });
+}
+
 #[test]
 fn a_source_that_holds_its_share_waits_for_its_own() {
     run(async {

@@ -7,6 +7,7 @@ use socket2::SockRef;
 use tektin_proxy::{
     Limits,
     link_proto::{Action, KafkaRule, Outcome, Piece, PolicyUpdate},
+    worker::Stage,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -182,6 +183,38 @@ fn an_answer_that_breaks_off_is_the_clients_as_far_as_it_came() {
         client.read_to_end(&mut came).await.unwrap();
         assert!(came == whole[..700_000], "{} octets came", came.len());
         assert!(proxy.record(0).await.reason.ends_with("the broker left"));
+    });
+}
+
+/// All of it has come from the broker, so that nothing is due; the client has not taken it yet.
+#[test]
+fn a_drain_waits_for_an_answer_that_is_on_its_way() {
+    run(async {
+        for length in (0..60).map(|step| step * 75_000) {
+            let scene = Scene::of(topic("t"), Limits::default()).await;
+            // What the kernel holds for it is less than what comes.
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(8 << 10).unwrap();
+            let mut client = socket.connect(scene.proxy.address).await.unwrap();
+            let asked: Vec<u8> = (1..3).flat_map(fetch).collect();
+            client.write_all(&asked).await.unwrap();
+            let (mut upstream, _) = scene.broker.accept().await.unwrap();
+            arrives(&mut upstream, &asked).await;
+            let answered = [answer(1, &pattern(length)), answer(2, &pattern(50_000))].concat();
+            let sending = {
+                let answered = answered.clone();
+                tokio::task::spawn_local(async move {
+                    upstream.write_all(&answered).await.unwrap();
+                    upstream
+                })
+            };
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            scene.proxy.worker.enter(Stage::IdleEnds);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            arrives(&mut client, &answered).await;
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+            sending.await.unwrap();
+        }
     });
 }
 
