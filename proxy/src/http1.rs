@@ -37,6 +37,8 @@ struct Session {
     worker: Rc<Worker>,
     /// How near its end the proxy is.
     stage: Cell<Stage>,
+    /// The end of the connection, as it is, would be the end of the answer that is on its way.
+    ends_answer: Cell<bool>,
     /// Of the client, where what is kept of its calls is counted.
     share: Arc<Share>,
 }
@@ -81,7 +83,7 @@ pub(crate) async fn serve(
     share: Arc<Share>,
 ) {
     let stage = Cell::new(worker.stage());
-    let session = Session { flow, worker, stage, share };
+    let session = Session { flow, worker, stage, ends_answer: Cell::new(false), share };
     let mut changes = session.worker.changes();
     let mut client = Client::new(stream, read, &session.worker);
     let ended = {
@@ -94,7 +96,8 @@ pub(crate) async fn serve(
                     let Ok(()) = changed else { return };
                     session.stage.set(changes.borrow_and_update().stage);
                     if session.stage.get() == Stage::Cut {
-                        return record_cut(&session.worker, &flow);
+                        record_cut(&session.worker, &flow);
+                        break Ended::Cut;
                     }
                     if denied_now(&session.worker, &flow).is_some() {
                         break Ended::Reset;
@@ -104,6 +107,8 @@ pub(crate) async fn serve(
         }
     };
     match ended {
+        // What is cut off must not look whole.
+        Ended::Cut if session.ends_answer.get() => reset(client.stream),
         Ended::Cut => {}
         Ended::Reset => reset(client.stream),
         Ended::Linger => linger(client.stream, session.worker.limits.linger_time).await,

@@ -97,12 +97,17 @@ impl Client {
             let limit = if idle { &mut idle_time } else { &mut head_time };
             let (stream, held) = (&mut self.stream, &mut self.held);
             let heard = self.clock.within(limit, |cx| {
-                if idle && session.stage.get() >= Stage::IdleEnds {
-                    return Poll::Ready(Ok::<_, io::Error>(Heard::Draining));
-                }
                 kept.watch(cx);
-                let octets = ready!(session.worker.poll_read_more(stream, held, cx))?;
-                Poll::Ready(Ok(if octets == 0 { Heard::End } else { Heard::Octets }))
+                match session.worker.poll_read_more(stream, held, cx) {
+                    Poll::Ready(octets) => {
+                        Poll::Ready(octets.map(|octets| if octets == 0 { Heard::End } else { Heard::Octets }))
+                    }
+                    // A request that has come is still answered.
+                    Poll::Pending if idle && session.stage.get() >= Stage::IdleEnds => {
+                        Poll::Ready(Ok(Heard::Draining))
+                    }
+                    Poll::Pending => Poll::Pending,
+                }
             });
             match heard.await {
                 Ok(Ok(Heard::Octets)) => {}

@@ -142,7 +142,13 @@ async fn forward(
             }
         });
         poll_fn(|cx| match answering.as_mut().poll(cx) {
-            Poll::Ready(answered) => Poll::Ready(Outcome::Answered(answered)),
+            Poll::Ready(answered) => {
+                if !progress.sent.get() {
+                    // The request's last octets may have left with others' writes, and nobody has looked since.
+                    let _ = asking.as_mut().poll(cx);
+                }
+                Poll::Ready(Outcome::Answered(answered))
+            }
             Poll::Pending => match asking.as_mut().poll(cx) {
                 Poll::Ready(broken) => Poll::Ready(Outcome::Broken(broken)),
                 Poll::Pending => denied.as_mut().poll(cx).map(Outcome::Denied),

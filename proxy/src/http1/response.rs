@@ -16,6 +16,8 @@ pub(super) struct Following {
     pub(super) encoding: Encoding,
     /// The client's connection ends with it.
     pub(super) closes: bool,
+    /// And that is how the client finds its end.
+    pub(super) until_close: bool,
     /// The server's connection can take another request.
     pub(super) keeps_upstream: bool,
 }
@@ -75,7 +77,7 @@ pub(super) fn write_head(
     let server_closes = options.has("close")
         || head.version == Version::Http10 && !options.has("keep-alive")
         || manner.sent_as == Version::Http10;
-    Following { body, encoding, closes, keeps_upstream: has_length && !server_closes }
+    Following { body, encoding, closes, until_close, keeps_upstream: has_length && !server_closes }
 }
 
 /// Writes the client's head where the server has switched protocols as the request asked. `None`: it

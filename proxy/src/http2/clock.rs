@@ -172,9 +172,11 @@ impl Session {
     fn look_at_idle(&mut self, now: Duration) -> Result<(), Ended> {
         let limits = &self.worker.limits;
         match self.clock.idle {
+            // A request that was on its way is answered to its end.
+            _ if !self.streams.is_empty() => Ok(()),
             Some(told) if now.saturating_sub(told) >= limits.linger_time => Err(Ended::Idle),
             Some(_) => Ok(()),
-            None if self.streams.is_empty() && now.saturating_sub(self.clock.last) >= limits.idle_time => {
+            None if now.saturating_sub(self.clock.last) >= limits.idle_time => {
                 self.clock.idle = Some(now);
                 self.leave();
                 Ok(())

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // clippy lifts it in test functions only, not in what they call
 
 mod bodies;
+mod ends;
 mod framing;
 mod grpc;
 mod harness;

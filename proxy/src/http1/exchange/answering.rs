@@ -88,6 +88,7 @@ impl Answering<'_> {
         let closes = self.manner.closes || self.session.gives_last_answers() || !self.progress.gate.get();
         let following = write_head(&held[..octets], head, self.manner, closes, &mut out);
         held.drain(..octets);
+        self.session.ends_answer.set(following.until_close);
         let reading = Reading::Response(following.body, bounds);
         let mut relay = Relay::new(
             reading,
@@ -105,6 +106,7 @@ impl Answering<'_> {
                 _ => Failed::Cut,
             },
         )?;
+        self.session.ends_answer.set(false);
         // What comes behind the response was not asked for.
         let keeps_upstream = following.keeps_upstream && held.is_empty();
         Ok(Answered::Whole { closes: following.closes, keeps_upstream })
