@@ -105,6 +105,7 @@ impl Lab {
             stream_idle_time: PATIENCE,
             linger_time: PATIENCE,
             tunnel_idle_time: PATIENCE,
+            spare_time: Duration::ZERO,
             ..Limits::default()
         };
         let sockets = UpstreamSockets { mark: None, source: SourceAddress::Own, connect_time: HANGS };

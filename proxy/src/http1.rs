@@ -119,11 +119,19 @@ pub(crate) async fn serve(
 }
 
 async fn requests(client: &mut Client, session: &Session) -> Ended {
-    let kept = Kept::none(&session.worker.upstreams.places);
+    let kept = Kept::none(&session.worker.upstreams.places, &session.flow);
+    let ended = until_end(client, &kept, session).await;
+    if matches!(ended, Ended::Linger | Ended::Cut) && session.stage.get() == Stage::Serving {
+        kept.spare();
+    }
+    ended
+}
+
+async fn until_end(client: &mut Client, kept: &Kept, session: &Session) -> Ended {
     loop {
-        match client.next(session, &kept).await {
+        match client.next(session, kept).await {
             Arrival::Head { octets, head } => {
-                match exchange::serve(client, &kept, session, octets, head).await {
+                match exchange::serve(client, kept, session, octets, head).await {
                     After::Next => {}
                     After::End(ended) => return ended,
                 }

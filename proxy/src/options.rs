@@ -46,6 +46,8 @@ pub struct Limits {
     pub connect_time: Duration,
     /// How long to wait for the client to read a last answer before the socket goes.
     pub linger_time: Duration,
+    /// How long a connection to a server, whose client has left, waits for another one of the same workload.
+    pub spare_time: Duration,
     /// Of a denied request's body: read and thrown away to keep the connection; more closes it.
     pub drain_octets: usize,
     /// Without an octet in either direction after a protocol switch.
@@ -85,6 +87,7 @@ impl Default for Limits {
             stream_idle_time: Duration::from_secs(3600),
             connect_time: Duration::from_secs(10),
             linger_time: Duration::from_secs(2),
+            spare_time: Duration::from_secs(1),
             drain_octets: 64 << 10,
             tunnel_idle_time: Duration::from_secs(3600),
             connections_per_thread: 20_000,

@@ -99,15 +99,15 @@ impl Drop for Ticket {
     }
 }
 
-/// Writes to `stream` what it takes at once of `out`, with the other small writes of this turn, and takes
-/// that out of `out`. What is left is to be written as usual: that is all of it where it is not small, and
-/// where nobody gathers.
-pub(crate) async fn send(stream: &impl Socket, out: &mut Vec<u8>) -> io::Result<()> {
+/// Writes to `stream` what it takes at once of `out`, with the other small writes of this turn. Returns how
+/// many octets these were. The others are to be written as usual: that is all of them where they are not few,
+/// and where nobody gathers.
+pub(crate) async fn send(stream: &impl Socket, out: &[u8]) -> io::Result<usize> {
     if out.is_empty() || out.len() > SMALL {
-        return Ok(());
+        return Ok(0);
     }
     let mut ticket = None;
-    let octets = poll_fn(|cx| {
+    poll_fn(|cx| {
         WAITING.with_borrow_mut(|waiting| match &ticket {
             Some(Ticket(at)) => waiting.result(*at, cx.waker()),
             None => {
@@ -116,13 +116,7 @@ pub(crate) async fn send(stream: &impl Socket, out: &mut Vec<u8>) -> io::Result<
             }
         })
     })
-    .await?;
-    if octets == out.len() {
-        out.clear();
-    } else {
-        out.drain(..octets);
-    }
-    Ok(())
+    .await
 }
 
 /// Gathers this thread's small writes for as long as it is polled, as a task of its own: the first write of

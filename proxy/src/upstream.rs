@@ -4,6 +4,7 @@ mod http1;
 mod kept;
 mod places;
 mod socket;
+mod spare;
 
 use std::{io, time::Duration};
 

@@ -146,6 +146,11 @@ impl Worker {
         self.calls.get()
     }
 
+    /// Closes connections to servers that their clients have left and that no other one took in time.
+    pub fn end_spare(&self) {
+        self.upstreams.places.end_spare(self.limits.spare_time);
+    }
+
     /// Tells all connections to get ready for the end.
     pub fn enter(&self, stage: Stage) {
         self.changes.send_modify(|change| change.stage = change.stage.max(stage));

@@ -30,6 +30,7 @@ mod scripts;
 mod siege;
 mod slow_peers;
 mod smuggling;
+mod spare_connections;
 mod spoofing;
 mod table;
 mod why;

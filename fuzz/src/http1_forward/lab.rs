@@ -53,13 +53,14 @@ pub(super) fn exchange(client: &[u8], answers: &[&[u8]], seed: &[u8]) -> Exchang
         let address = listener.local_addr().expect("an address");
         let accepting = spawn_local(accept(listener, Rc::clone(&taking_part)));
         let (near, far) = UnixStream::pair().expect("a pair of sockets");
-        let proxy = spawn_local(lab::serve(worker, far, address));
+        let proxy = spawn_local(lab::serve(Rc::clone(&worker), far, address));
         let answered = timeout(HANGS, talk(lab::stream(near), client, Cut::of(seed, 8))).await;
         let answered = answered.expect("the proxy ends the client's connection");
         let ended = timeout(HANGS, proxy).await.expect("the proxy ends with its client");
         if let Err(panic) = ended {
             std::panic::resume_unwind(panic.into_panic());
         }
+        worker.end_spare();
         // The proxy's ends are closed: what it has written is there.
         while taking_part.open.get() > 0 {
             yield_now().await;

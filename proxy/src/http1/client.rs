@@ -129,7 +129,8 @@ impl Client {
         session: &Session,
     ) -> io::Result<()> {
         let mut out = encode(answer, closes, is_head);
-        sends::send(&self.stream, &mut out).await?;
+        let octets = sends::send(&self.stream, &out).await?;
+        consume(&mut out, octets);
         let (stream, mut limit) = (&mut self.stream, Limit::of(session.worker.limits.stall_time));
         let writing = self.clock.within(&mut limit, |cx| poll_write_all(stream, &mut out, cx));
         writing.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

@@ -1,5 +1,6 @@
 //! One request and its response.
 
+mod again;
 mod answering;
 mod asking;
 mod beginning;
@@ -18,6 +19,7 @@ use l7_parsers::http1::{Framing, Head};
 
 pub(super) use self::own::not_taken;
 use self::{
+    again::Again,
     answering::{Answered, Answering, Failed},
     asking::{Asking, Broken},
     beginning::Beginning,
@@ -109,17 +111,18 @@ async fn forward(
     let mut up = Relay::new(Reading::Request(scanner), encoding, output, up_call, &progress.moved);
     let digested = if expects_continue { Ok(0) } else { up.digest(&held[octets..]) };
     let came = Came { octets: &held[..octets], head };
-    let mut beginning = Beginning { came, head: written, manner, asked, permit };
+    let mut beginning = Beginning { came, head: written, manner, asked, permit, whole: None };
     let sent = match digested {
         Ok(_) => beginning.send(&mut up, kept, session, recording).await,
         Err(refusal) => Err(Own::refused(Refused::Malformed(refusal), &beginning.manner, recording)),
     };
-    let Beginning { manner, asked, .. } = beginning;
+    let Beginning { manner, asked, permit, whole, .. } = beginning;
     consume(held, octets + digested.unwrap_or(0));
     let mut upstream = sent?;
+    let mut again = whole.map(|octets| Again { octets, permit });
     progress.sent.set(up.is_done());
 
-    let outcome = {
+    let outcome = loop {
         let (from_client, to_client) = stream.split();
         let (from_server, to_server) = upstream.stream.split();
         let asking = Asking { from: from_client, to: to_server, held, ended, clock, progress: &progress };
@@ -133,32 +136,22 @@ async fn forward(
             progress: &progress,
             session,
         };
-        let mut asking = pin!(asking.run(&mut up, worker));
-        let mut answering = pin!(answering.run(recording));
-        let mut denied = pin!(async {
-            match call {
-                Some(call) => call.denied(&session.flow, worker).await,
-                None => pending().await,
-            }
-        });
-        poll_fn(|cx| match answering.as_mut().poll(cx) {
-            Poll::Ready(answered) => {
-                if !progress.sent.get() {
-                    // The request's last octets may have left with others' writes, and nobody has looked since.
-                    let _ = asking.as_mut().poll(cx);
+        let outcome = both_ways(asking, &mut up, answering, recording).await;
+        match (outcome, again.take()) {
+            (Outcome::Answered(Err(Failed::Unanswered(error))), Some(again)) => {
+                match again.send(error, session).await {
+                    Ok(fresh) => upstream = fresh,
+                    Err(error) => break Outcome::Answered(Err(Failed::Upstream(error))),
                 }
-                Poll::Ready(Outcome::Answered(answered))
             }
-            Poll::Pending => match asking.as_mut().poll(cx) {
-                Poll::Ready(broken) => Poll::Ready(Outcome::Broken(broken)),
-                Poll::Pending => denied.as_mut().poll(cx).map(Outcome::Denied),
-            },
-        })
-        .await
+            (outcome, _) => break outcome,
+        }
     };
     match outcome {
-        Outcome::Answered(Ok(Answered::Whole { closes, keeps_upstream })) => {
+        Outcome::Answered(Ok(Answered::Whole { closes, keeps_upstream, status })) => {
             if keeps_upstream && progress.sent.get() {
+                upstream.is_personal |= manner.logs_in || matches!(status, 401 | 407);
+                upstream.was_repeatable = manner.is_repeatable;
                 kept.put(upstream);
             }
             // The rest of a request that was answered before its end is nobody's.
@@ -208,11 +201,43 @@ async fn forward(
             Ok(After::End(Ended::Cut))
         }
         Outcome::Answered(Err(Failed::Cut)) => Ok(After::End(Ended::Cut)),
-        Outcome::Answered(Err(Failed::Upstream(error))) => {
+        Outcome::Answered(Err(Failed::Upstream(error) | Failed::Unanswered(error))) => {
             Err(Own::failed(&error, &manner, session, recording))
         }
         Outcome::Broken(Broken::Refused(why)) => Err(Own::refused(why, &manner, recording)),
     }
+}
+
+/// Until there is an answer, or there can be none.
+async fn both_ways(
+    asking: Asking<'_>,
+    up: &mut Relay<'_>,
+    answering: Answering<'_>,
+    recording: &mut Recording,
+) -> Outcome {
+    let (call, session, progress) = (answering.call, answering.session, answering.progress);
+    let mut asking = pin!(asking.run(up, &session.worker));
+    let mut answering = pin!(answering.run(recording));
+    let mut denied = pin!(async {
+        match call {
+            Some(call) => call.denied(&session.flow, &session.worker).await,
+            None => pending().await,
+        }
+    });
+    poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(answered) => {
+            if !progress.sent.get() {
+                // The request's last octets may have left with others' writes, and nobody has looked since.
+                let _ = asking.as_mut().poll(cx);
+            }
+            Poll::Ready(Outcome::Answered(answered))
+        }
+        Poll::Pending => match asking.as_mut().poll(cx) {
+            Poll::Ready(broken) => Poll::Ready(Outcome::Broken(broken)),
+            Poll::Pending => denied.as_mut().poll(cx).map(Outcome::Denied),
+        },
+    })
+    .await
 }
 
 /// Ends the answer that is on its way to the client, or the connection where that has no place.

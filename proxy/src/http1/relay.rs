@@ -160,7 +160,8 @@ impl<'a> Relay<'a> {
             return Ok(());
         }
         let output = &mut self.output;
-        sends::send(to, output).await.map_err(|_| RelayError::Write)?;
+        let octets = sends::send(to, output).await.map_err(|_| RelayError::Write)?;
+        consume(output, octets);
         match clock.within(&mut Limit::of(times.write), |cx| poll_write_all(to, output, cx)).await {
             Ok(Ok(())) => {
                 self.moved.set(self.moved.get() + 1);

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use l7_parsers::{
-    http1::{Framing, Head, RequestParts, Target, Version},
+    http1::{Field, Framing, Head, RequestParts, Target, Version},
     path,
 };
 use policy_engine::http::{HeaderAction, HttpRequest};
@@ -48,6 +48,10 @@ pub(super) struct Manner {
     pub(super) takes_trailers: bool,
     /// The client wants no other request on this connection.
     pub(super) closes: bool,
+    /// It may be sent a second time where the first one found no server (RFC 9110 §9.2.2).
+    pub(super) is_repeatable: bool,
+    /// It may be part of a login that belongs to the connection.
+    pub(super) logs_in: bool,
 }
 
 impl Manner {
@@ -94,7 +98,7 @@ impl<'a> Request<'a> {
         let parts = RequestParts::read(octets).ok_or(RequestError::TwoReadings)?;
         let options = ConnectionOptions::of(parts.fields());
         let (mut fields, mut host) = (Fields::default(), None);
-        let (mut expects_continue, mut trailers_wanted) = (false, false);
+        let (mut expects_continue, mut trailers_wanted, mut logs_in) = (false, false, false);
         for field in parts.fields() {
             if is(field.name, "te") {
                 let mut codings = field.value.split(|octet| *octet == b',');
@@ -109,6 +113,7 @@ impl<'a> Request<'a> {
                 host = std::str::from_utf8(field.value).ok();
             }
             expects_continue |= is(field.name, "expect") && head.version == Version::Http11;
+            logs_in |= is_login(&field);
             fields.push(field.name, field.value);
         }
         let offered: Vec<_> = if options.has("upgrade") && head.version == Version::Http11 {
@@ -158,6 +163,11 @@ impl<'a> Request<'a> {
             tongue: Tongue::of_fields(&fields),
             takes_trailers: trailers_wanted && head.version == Version::Http11,
             closes: options.has("close") || head.version == Version::Http10 && !options.has("keep-alive"),
+            is_repeatable: matches!(parts.method, "GET" | "HEAD" | "OPTIONS")
+                && head.framing == Framing::Length(0)
+                && switch == Switch::No
+                && !logs_in,
+            logs_in,
         };
         // As judged: what names the destination of a CONNECT is its target.
         let host = if let Target::Authority(authority) = parts.target { Some(authority) } else { host };
@@ -204,6 +214,14 @@ impl<'a> Request<'a> {
         });
         Outbound { head, manner: self.manner, asked }
     }
+}
+
+/// Whether a field may log in the connection, not the request alone: anything that is not known to be the latter.
+fn is_login(field: &Field<'_>) -> bool {
+    const OF_REQUESTS: [&str; 3] = ["basic", "bearer", "digest"];
+    let scheme = field.value.split(|octet| *octet == b' ').next().unwrap_or_default();
+    (is(field.name, "authorization") || is(field.name, "proxy-authorization"))
+        && !OF_REQUESTS.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 impl Judged for Request<'_> {

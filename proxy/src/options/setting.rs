@@ -52,6 +52,11 @@ static NAMED: &[Named] = &[
     named("connect-time", Place::Time(|l| &mut l.connect_time), "to connect to a server"),
     named("linger-time", Place::Time(|l| &mut l.linger_time), "for the client to read a last answer"),
     named(
+        "spare-time",
+        Place::Time(|l| &mut l.spare_time),
+        "a left client's server connection waits for another",
+    ),
+    named(
         "tunnel-idle-time",
         Place::Time(|l| &mut l.tunnel_idle_time),
         "an upgraded connection without an octet",

@@ -131,6 +131,7 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
             },
             _ = flush.tick() => {
                 flush_totals(&worker, &flushed);
+                worker.end_spare();
                 worker.clients.set_short_of_memory(memory::resident() > limits.memory);
                 continue;
             }

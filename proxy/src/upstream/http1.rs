@@ -1,4 +1,4 @@
-//! HTTP/1 to the server: one connection for one client connection.
+//! HTTP/1 to the server: one connection for one client connection at a time.
 
 use std::{
     future::poll_fn,
@@ -21,13 +21,17 @@ use crate::{
 pub(crate) struct Http1Upstream {
     pub(crate) stream: UpstreamSocket,
     pub(crate) clock: Clock,
+    /// The server may know its client by the connection (NTLM, Negotiate: RFC 4559 §6): it is nobody else's.
+    pub(crate) is_personal: bool,
+    /// Its last request was one that may be sent twice.
+    pub(crate) was_repeatable: bool,
 }
 
 /// How far the first octets of a request came.
 #[must_use]
 pub(crate) enum Begun {
-    /// Some or all of them have gone.
-    Sent,
+    /// So many of them have gone, at least one.
+    Sent(usize),
     /// None has: other policies have come into force before the server could take any.
     Overtaken,
 }
@@ -38,7 +42,8 @@ impl Http1Upstream {
         flow: &Flow,
         upstreams: &Upstreams,
     ) -> Result<Self, UpstreamError> {
-        Ok(Self { stream: upstreams.connect(permit, flow).await?, clock: Clock::default() })
+        let stream = upstreams.connect(permit, flow).await?;
+        Ok(Self { stream, clock: Clock::default(), is_personal: false, was_repeatable: false })
     }
 
     /// Ready once no request can be sent any more: the server has closed, or said what nobody asked.
@@ -51,19 +56,18 @@ impl Http1Upstream {
         poll_fn(|cx| Poll::Ready(self.poll_closed(cx).is_ready())).await
     }
 
-    /// Writes what goes at once of `output`, and takes that out of it, if the permit is of now.
+    /// Writes what goes at once of `output`, if the permit is of now.
     pub(crate) async fn begin<R>(
         &mut self,
         permit: &Permit<R>,
-        output: &mut Vec<u8>,
+        output: &[u8],
         worker: &Worker,
     ) -> Result<Begun, UpstreamError> {
         if permit.is_current(worker) {
-            let all = output.len();
             // A change of policy lets go what waits before it comes into force.
-            sends::send(&self.stream, output).await.map_err(UpstreamError::Broken)?;
-            if output.len() < all {
-                return Ok(Begun::Sent);
+            let octets = sends::send(&self.stream, output).await.map_err(UpstreamError::Broken)?;
+            if octets > 0 {
+                return Ok(Begun::Sent(octets));
             }
         }
         let stream = &mut self.stream;
@@ -73,12 +77,9 @@ impl Http1Upstream {
             false => Poll::Ready(Ok(None)),
         });
         let written = writing.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let Some(octets) = written.map_err(UpstreamError::Broken)? else { return Ok(Begun::Overtaken) };
-        if octets == output.len() {
-            output.clear();
-        } else {
-            output.drain(..octets);
+        match written.map_err(UpstreamError::Broken)? {
+            Some(octets) => Ok(Begun::Sent(octets)),
+            None => Ok(Begun::Overtaken),
         }
-        Ok(Begun::Sent)
     }
 }

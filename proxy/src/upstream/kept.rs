@@ -1,13 +1,24 @@
-//! HTTP/1 connections to servers that wait for their client's next request, in the order in which they
-//! began to. One that is in use is not among them, so ending one never cuts a request short.
+//! HTTP/1 connections to servers that wait for a next request, in the order in which they began to: their
+//! client's own, or any one of its workload's once that client has left. One that is in use is not among
+//! them, so ending one never cuts a request short.
 
-use std::{cell::RefCell, rc::Rc, task::Context};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    task::{Context, Waker},
+    time::{Duration, Instant},
+};
 
-use super::{Http1Upstream, Places};
+use super::{
+    Http1Upstream, Places,
+    spare::{Path, Spare},
+};
+use crate::capture::Flow;
 
 /// One client connection's kept upstream, or none.
 pub(crate) struct Kept {
     places: Rc<Places>,
+    path: Path,
     at: usize,
 }
 
@@ -22,25 +33,29 @@ struct List {
     unused: Vec<usize>,
     oldest: Option<usize>,
     newest: Option<usize>,
+    spare: Spare,
 }
 
-/// A client connection's. In the list while it has an upstream.
+/// A client connection's, or a spare one. In the list while it has an upstream.
 #[derive(Default)]
 struct Node {
     upstream: Option<Http1Upstream>,
     before: Option<usize>,
     after: Option<usize>,
+    /// It belongs to no client connection, and since when.
+    spare: Option<(Path, Instant)>,
 }
 
 impl Kept {
-    pub(crate) fn none(places: &Rc<Places>) -> Self {
-        Self { places: Rc::clone(places), at: places.idle.0.borrow_mut().add() }
+    pub(crate) fn none(places: &Rc<Places>, flow: &Flow) -> Self {
+        let at = places.idle.0.borrow_mut().add();
+        Self { places: Rc::clone(places), path: Path::of(flow), at }
     }
 
     /// From now on it may be ended in favour of another.
     pub(crate) fn put(&self, upstream: Http1Upstream) {
         drop(self.take());
-        self.places.idle.0.borrow_mut().put(self.at, upstream);
+        self.places.idle.0.borrow_mut().put(self.at, upstream, None);
         self.places.has_idle();
     }
 
@@ -55,6 +70,30 @@ impl Kept {
         if closed {
             drop(self.take());
         }
+    }
+
+    /// Leaves it to the next client of the same workload, if it may be somebody else's.
+    pub(crate) fn spare(&self) {
+        let Some(upstream) = self.take() else { return };
+        if upstream.is_personal || !upstream.was_repeatable {
+            return;
+        }
+        let mut list = self.places.idle.0.borrow_mut();
+        if list.spare.has_room(&self.path) {
+            let at = list.add();
+            list.put(at, upstream, Some((self.path, Instant::now())));
+            drop(list);
+            self.places.has_idle();
+        }
+    }
+
+    /// One that such a client has left within `time`.
+    pub(crate) fn take_spare(&self, time: Duration) -> Option<Http1Upstream> {
+        let mut list = self.places.idle.0.borrow_mut();
+        let at = list.spare.newest(&self.path)?;
+        let (_, since) = list.nodes[at].spare?;
+        let upstream = list.take(at);
+        upstream.filter(|_| since.elapsed() < time)
     }
 }
 
@@ -75,6 +114,26 @@ impl Idle {
         // What this frees may be given to another at once: the list is not borrowed any more.
         oldest.is_some()
     }
+
+    /// Closes spare ones that nobody took within `time`, and those that their servers have closed.
+    pub(super) fn end_spare(&self, time: Duration) {
+        let ended: Vec<_> = {
+            let mut list = self.0.borrow_mut();
+            let mut nobody = Context::from_waker(Waker::noop());
+            let all: Vec<_> = list.spare.all().collect();
+            let ended = all.into_iter().filter(|&at| {
+                let node = &mut list.nodes[at];
+                node.spare.is_none_or(|(_, since)| since.elapsed() >= time)
+                    || node
+                        .upstream
+                        .as_mut()
+                        .is_none_or(|upstream| upstream.poll_closed(&mut nobody).is_ready())
+            });
+            let ended: Vec<_> = ended.collect();
+            ended.into_iter().map(|at| list.take(at)).collect()
+        };
+        drop(ended);
+    }
 }
 
 impl List {
@@ -85,8 +144,11 @@ impl List {
         })
     }
 
-    fn put(&mut self, at: usize, upstream: Http1Upstream) {
-        self.nodes[at] = Node { upstream: Some(upstream), before: self.newest, after: None };
+    fn put(&mut self, at: usize, upstream: Http1Upstream, spare: Option<(Path, Instant)>) {
+        if let Some((path, _)) = spare {
+            self.spare.add(path, at);
+        }
+        self.nodes[at] = Node { upstream: Some(upstream), before: self.newest, after: None, spare };
         match self.newest {
             Some(newest) => self.nodes[newest].after = Some(at),
             None => self.oldest = Some(at),
@@ -95,7 +157,8 @@ impl List {
     }
 
     fn take(&mut self, at: usize) -> Option<Http1Upstream> {
-        let Node { upstream: Some(upstream), before, after } = std::mem::take(&mut self.nodes[at]) else {
+        let Node { upstream: Some(upstream), before, after, spare } = std::mem::take(&mut self.nodes[at])
+        else {
             return None;
         };
         match before {
@@ -105,6 +168,10 @@ impl List {
         match after {
             Some(after) => self.nodes[after].before = before,
             None => self.newest = before,
+        }
+        if let Some((path, _)) = spare {
+            self.spare.remove(&path, at);
+            self.unused.push(at);
         }
         Some(upstream)
     }

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -81,6 +82,11 @@ impl Places {
         if !self.waiting.borrow().is_empty() {
             self.idle.end_oldest();
         }
+    }
+
+    /// Closes connections that clients have left and nobody took within `time`.
+    pub(crate) fn end_spare(&self, time: Duration) {
+        self.idle.end_spare(time);
     }
 
     fn free(self: &Rc<Self>, source: Source) {

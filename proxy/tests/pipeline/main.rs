@@ -16,6 +16,7 @@ mod places;
 mod policy_change;
 mod refusal;
 mod server_floods;
+mod spare;
 mod switching;
 mod time;
 mod upstream;

@@ -12,6 +12,8 @@ use crate::harness::*;
 
 const REQUEST: &str = "GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n";
 
+const POST: &str = "POST /public/a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+
 fn limits(upstreams_per_thread: usize) -> Limits {
     Limits { upstreams_per_thread, connect_time: Duration::from_millis(400), ..Limits::default() }
 }
@@ -55,12 +57,18 @@ fn the_one_that_was_idle_for_longest_goes() {
         // Its client notices nothing.
         let mut to_b = first_exchange(&mut b, &listener).await;
         assert_eq!(to_a.read(&mut [0; 9]).await.unwrap(), 0);
-        // A client that leaves takes its own along, and there is room for another.
+        // A client that leaves has one to spare.
         drop(c);
-        assert_eq!(to_c.read(&mut [0; 9]).await.unwrap(), 0);
-        let mut to_a = first_exchange(&mut a, &listener).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        exchange(&mut a, &mut to_c).await;
         exchange(&mut b, &mut to_b).await;
-        exchange(&mut a, &mut to_a).await;
+        // Or takes it along where nobody may have it.
+        a.send(POST).await;
+        asked(&mut to_c).await;
+        to_c.write_all(OK.as_bytes()).await.unwrap();
+        assert_eq!(a.status().await, 200);
+        drop(a);
+        assert_eq!(to_c.read(&mut [0; 9]).await.unwrap(), 0);
         assert_eq!(proxy.record_count(), 10);
     });
 }

@@ -41,6 +41,7 @@ pub(super) enum Answered {
         /// The client's connection ends with it.
         closes: bool,
         keeps_upstream: bool,
+        status: u16,
     },
     /// The stream is not HTTP any more. `early`: octets of the server behind its head.
     Switched { early: Vec<u8> },
@@ -49,6 +50,8 @@ pub(super) enum Answered {
 pub(super) enum Failed {
     /// Before an octet of the response has gone to the client.
     Upstream(UpstreamError),
+    /// The server's connection ended without an octet of one.
+    Unanswered(UpstreamError),
     /// The client takes no more of the response.
     NotRead,
     /// The server sends no more of it.
@@ -109,7 +112,7 @@ impl Answering<'_> {
         self.session.ends_answer.set(false);
         // What comes behind the response was not asked for.
         let keeps_upstream = following.keeps_upstream && held.is_empty();
-        Ok(Answered::Whole { closes: following.closes, keeps_upstream })
+        Ok(Answered::Whole { closes: following.closes, keeps_upstream, status: head.status })
     }
 
     /// Reads the head of the final response, to the end of which there are that many octets.
@@ -118,6 +121,7 @@ impl Answering<'_> {
         let mut response_time = Limit::of(worker.limits.response_time);
         let mut continue_time = Limit::of(CONTINUE_TIME);
         let mut scan = ResponseScan::new();
+        let mut is_heard = false;
         loop {
             let found = scan.advance(held, bounds).map_err(|refusal| Failed::Upstream(refusal.into()))?;
             match found {
@@ -136,9 +140,11 @@ impl Answering<'_> {
             let limit = if waits { &mut continue_time } else { &mut response_time };
             let from = &mut self.from;
             match self.clock.within(limit, |cx| worker.poll_read_more(from, held, cx)).await {
-                Ok(Ok(0)) => return Err(Failed::Upstream(UpstreamError::Closed)),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(Failed::Upstream(UpstreamError::Broken(error))),
+                Ok(Ok(0)) if is_heard => return Err(Failed::Upstream(UpstreamError::Closed)),
+                Ok(Ok(0)) => return Err(Failed::Unanswered(UpstreamError::Closed)),
+                Ok(Ok(_)) => is_heard = true,
+                Ok(Err(error)) if is_heard => return Err(Failed::Upstream(UpstreamError::Broken(error))),
+                Ok(Err(error)) => return Err(Failed::Unanswered(UpstreamError::Broken(error))),
                 Err(_) if waits => self.go_on().await?,
                 Err(_) => {
                     return Err(Failed::Upstream(UpstreamError::ResponseTime(worker.limits.response_time)));

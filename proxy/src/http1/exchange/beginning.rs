@@ -4,6 +4,7 @@ use super::{judging::Came, own::Own};
 use crate::{
     http1::{
         Session,
+        client::consume,
         relay::Relay,
         request::{Asked, Manner},
     },
@@ -20,10 +21,12 @@ pub(super) struct Beginning<'a> {
     pub(super) manner: Manner,
     pub(super) asked: Option<Asked>,
     pub(super) permit: Permit<()>,
+    /// What has been sent, where that is all of a request that may be sent again.
+    pub(super) whole: Option<Vec<u8>>,
 }
 
 impl Beginning<'_> {
-    /// On the kept upstream, or on a new one where there is none that works.
+    /// On the kept upstream, or on one that its workload has to spare, or on a new one.
     pub(super) async fn send(
         &mut self,
         up: &mut Relay<'_>,
@@ -33,6 +36,9 @@ impl Beginning<'_> {
     ) -> Result<Http1Upstream, Own> {
         loop {
             let mut usable = kept.take();
+            if usable.is_none() && self.manner.is_repeatable {
+                usable = kept.take_spare(session.worker.limits.spare_time);
+            }
             if let Some(upstream) = &mut usable
                 && upstream.is_closed().await
             {
@@ -46,8 +52,11 @@ impl Beginning<'_> {
                 }
             };
             loop {
-                match upstream.begin(&self.permit, &mut up.output, &session.worker).await {
-                    Ok(Begun::Sent) => return Ok(upstream),
+                match upstream.begin(&self.permit, &up.output, &session.worker).await {
+                    Ok(Begun::Sent(octets)) => {
+                        self.sent(&mut up.output, octets);
+                        return Ok(upstream);
+                    }
                     Ok(Begun::Overtaken) => {
                         if let Err(own) = self.judge_again(up, session, recording) {
                             // It has had nothing, so that the next request may have it.
@@ -60,6 +69,14 @@ impl Beginning<'_> {
                     Err(error) => return Err(self.failed(&error, session, recording)),
                 }
             }
+        }
+    }
+
+    fn sent(&mut self, output: &mut Vec<u8>, octets: usize) {
+        if self.manner.is_repeatable && octets == output.len() {
+            self.whole = Some(std::mem::take(output));
+        } else {
+            consume(output, octets);
         }
     }
 
