@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tektin_proxy::link_proto::Outcome;
+use tektin_proxy::{Limits, link_proto::Outcome};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -25,8 +25,13 @@ struct Stage {
 
 impl Stage {
     async fn called() -> Self {
+        Self::with_limits(Limits::default()).await
+    }
+
+    async fn with_limits(limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::start(listener.local_addr().unwrap(), policy(&[("*", None)])).await;
+        let address = listener.local_addr().unwrap();
+        let proxy = Proxy::with_limits(address, policy(&[("*", None)]), limits).await;
         let mut client = proxy.connect().await;
         client.send(CALL).await;
         let (mut server, _) = listener.accept().await.unwrap();
@@ -160,5 +165,47 @@ fn a_client_that_leaves_has_cancelled() {
             ("cancelled by the client", Some(1))
         );
         drop(listener);
+    });
+}
+
+/// The head of an open call is kept, as it may have to be judged again.
+#[test]
+fn a_source_whose_open_calls_take_its_share_begins_no_other() {
+    run(async {
+        let Stage { proxy, mut client, mut server, listener } =
+            Stage::with_limits(Limits { buffered_per_source: 1, ..Limits::default() }).await;
+        let mut second = proxy.connect().await;
+        second.send(CALL).await;
+        let (head, body) = second.response().await;
+        assert!(head.starts_with("http/1.1 200 ") && head.contains("grpc-status: 14\r\n"), "{head}");
+        assert_eq!(body, "");
+        let record = proxy.record(0).await;
+        assert_eq!(record.outcome(), Outcome::Refused);
+        assert_eq!(record.reason, "the open calls of this source take all that may be kept of it");
+        assert_eq!(record.grpc.unwrap().status, Some(14));
+        // Once the first one has its answer there is room again, also on the connection of the refused one.
+        server
+            .write_all(format!("{HEAD}grpc-status: 0\r\nContent-Length: 0\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        assert_eq!(client.status().await, 200);
+        assert_eq!(proxy.record(1).await.outcome(), Outcome::Allowed);
+        second.send(CALL).await;
+        let (mut server, _) = listener.accept().await.unwrap();
+        read_call(&mut server).await;
+    });
+}
+
+/// A request that is no call is judged once: nothing of it is kept, and it needs no share.
+#[test]
+fn a_request_that_is_no_call_passes_beside_open_calls() {
+    run(async {
+        let backend = Backend::start(OK).await;
+        let limits = Limits { buffered_per_source: 0, ..Limits::default() };
+        let proxy = Proxy::with_limits(backend.address, public_only(), limits).await;
+        let mut client = proxy.connect().await;
+        client.send("GET /public/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.status().await, 200);
+        assert_eq!(proxy.record(0).await.outcome(), Outcome::Allowed);
     });
 }
