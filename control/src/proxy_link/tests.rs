@@ -278,6 +278,49 @@ async fn records_reach_the_store_and_losses_are_counted_once() {
     assert_eq!((lab.flows.status().seen, lab.flows.status().lost_proxy), (2, 4));
 }
 
+/// Counts are the proxies' own: one that lies about them must not stop the agent that adds them up.
+#[tokio::test]
+async fn sums_of_what_proxies_say_end_at_the_largest_number() {
+    let lab = lab(Duration::from_secs(5)).await;
+    lab.link.take_records();
+    let all = Health {
+        connections_open: u64::MAX,
+        connections_total: u64::MAX,
+        requests_allowed: u64::MAX,
+        requests_denied: u64::MAX,
+        requests_refused: u64::MAX,
+        upstream_failures: u64::MAX,
+        rss_bytes: u64::MAX,
+        records_waiting: u64::MAX,
+        stage: Stage::Serving.into(),
+    };
+    let mut proxies = Vec::new();
+    for instance in [1, 2] {
+        let mut proxy = Proxy::dial_now(&lab, instance, Stage::Serving).await;
+        proxy.say(from_proxy::Kind::Health(all)).await;
+        proxy.records(1, 1, u64::MAX).await;
+        while !matches!(proxy.next().await, from_agent::Kind::Records(ack) if ack.through == 1) {}
+        proxies.push(proxy);
+    }
+    while lab.link.health().links < 2 || lab.link.health().connections_open == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let health = lab.link.health();
+    let sums = [
+        health.connections_open,
+        health.connections_total,
+        health.requests_allowed,
+        health.requests_denied,
+        health.requests_refused,
+        health.upstream_failures,
+        health.rss_bytes,
+        health.lost_records,
+        health.waiting_records,
+    ];
+    assert_eq!(sums, [u64::MAX; 9]);
+    assert_eq!((lab.flows.status().seen, lab.flows.status().lost_proxy), (2, u64::MAX));
+}
+
 #[tokio::test]
 async fn numbered_records_are_acknowledged_once_stored_and_taken_once() {
     let lab = lab(Duration::from_secs(5)).await;

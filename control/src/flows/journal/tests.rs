@@ -71,6 +71,28 @@ fn numbers_of_a_hostile_proxy_are_refused_or_counted() {
     assert_eq!(journal.lost_before().proxies, u64::MAX);
 }
 
+/// The sums that such numbers make are written down, and the next agent adds to them.
+#[test]
+fn sums_of_a_hostile_proxys_numbers_end_at_the_largest_one() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..2 {
+        let (journal, before) = Journal::open(directory.path());
+        let had = journal.lost_before().proxies;
+        assert_eq!((requests(&before).len(), had), if round == 0 { (0, 0) } else { (3, u64::MAX) });
+        // A gap and a count: each is all that there can be, together they are no more.
+        let instance = 7 + 2 * round;
+        assert_eq!(journal.take(instance, &batch(u64::MAX - 1, 1, u64::MAX - 1)).unwrap().lost, u64::MAX);
+        let second = journal.take(instance, &batch(u64::MAX, 1, u64::MAX)).unwrap();
+        assert_eq!((second.records.len(), second.lost, second.through), (1, 1, u64::MAX));
+        // Of what comes after the last number nothing is new, and a smaller count takes nothing back.
+        let third = journal.take(instance, &batch(u64::MAX, 1, 3)).unwrap();
+        assert_eq!((third.records.len(), third.lost), (0, 0));
+        assert_eq!(journal.lost_before().proxies, u64::MAX);
+        assert_eq!(journal.take(instance + 1, &batch(1, 1, 9)).unwrap().lost, 9);
+        assert_eq!(journal.lost_before().proxies, u64::MAX);
+    }
+}
+
 /// A kill at any instant leaves a prefix.
 #[test]
 fn a_torn_end_is_as_if_it_had_never_been_begun() {

@@ -106,3 +106,19 @@ fn lost_lines_are_told_from_records() {
     assert_eq!(json, r#"{"lost":3,"at":"kernel"}"#);
     assert_eq!(serde_json::from_str::<FlowLine>(&json).unwrap(), lost);
 }
+
+/// What a proxy says that it has lost may be any number.
+#[tokio::test]
+async fn a_count_of_losses_ends_at_its_largest_number() {
+    let store = FlowStore::with_capacity(3, 8);
+    let mut reader = store.read(&FlowQuery { follow: true, ..FlowQuery::default() }).unwrap();
+    store.restore_lost(LostBefore { proxies: u64::MAX - 1, kernel: 2 });
+    for lost in [5, u64::MAX] {
+        store.lost(LostAt::Proxy, lost);
+        let told = reader.next().await;
+        assert!(matches!(told, Some(FlowLine::Lost { lost: n, at: LostAt::Proxy }) if n == lost), "{told:?}");
+        assert_eq!((store.status().lost_proxy, store.status().lost_kernel), (u64::MAX, 2));
+    }
+    store.lost(LostAt::Kernel, u64::MAX);
+    assert_eq!(store.status().lost_kernel, u64::MAX);
+}
