@@ -169,6 +169,38 @@ fn a_change_that_has_no_room_is_refused_and_leaves_the_old_policy() {
     holds();
 }
 
+/// Nothing in the directory changes when the room is there: the agent tries again by itself.
+#[test]
+fn a_file_that_had_no_room_is_in_force_once_there_is() {
+    let small = |lab: &Lab| {
+        let options = LoadOptions { map_max_entries: vec![("policy", 40)], ..LoadOptions::default() };
+        lab.node.inside(|| Datapath::open_or_load(&lab.pin_dir(), &options)).expect("the programs load");
+    };
+    let lab = Lab::prepared(&[], small);
+    let (web, client) = (lab.workload("web"), lab.workload("client"));
+    lab.serve(&web.ns, &["echo:7", "echo:8"]);
+    lab.serve(&client.ns, &["echo:7", "echo:8"]);
+    // Odd ports, of which each is an entry: there is room for one such policy.
+    let ports: Vec<String> = (4..29).map(|n| format!("{{port: \"{}\", protocol: TCP}}", 2 * n + 1)).collect();
+    let ports = format!("[{{port: \"8\", protocol: TCP}}, {}]", ports.join(", "));
+    let policy = |name: &str| cnp(name, name, &format!("egress: [{{toPorts: [{{ports: {ports}}}]}}]"));
+    let holds = |from: &Workload, to: &Workload| {
+        from.ns.expect_open(to.at(8)[0]);
+        from.ns.expect_silence(to.at(7)[1]);
+    };
+    lab.apply(&policy("client"));
+    std::fs::write(lab.policy_dir().join("web.yaml"), policy("web")).expect("a policy file");
+    let error = || lab.json(&["status"])["policy"]["files"][0]["error"].as_str().map(str::to_owned);
+    let said = eventually("the file is refused", error);
+    assert!(said.contains("stays in force"), "{said}");
+    holds(&client, &web);
+    web.ns.expect_open(client.at(7)[0]);
+    lab.tektin(&["policy", "delete", "--name", "client"]).success();
+    eventually("the file is tried again", || error().is_none().then_some(()));
+    holds(&web, &client);
+    client.ns.expect_open(web.at(7)[0]);
+}
+
 fn in_node(lab: &Lab, command: &str, directory: &str) -> Finished {
     let mut process = lab.node.command(&tektin().get_program().to_string_lossy());
     process.arg(command);
