@@ -32,19 +32,17 @@ pub fn run(data: &[u8]) {
 
     let asked = requests(client, switches);
     let mut next = asked.iter();
-    let mut last: Option<(&Request, bool)> = None;
+    let mut last = None;
     for stream in &exchange.reached {
         let sent = requests(stream, switches);
         assert!(!sent.refused, "what reaches the server is well-formed: {:?}", text(stream));
         for (number, request) in sent.requests.iter().enumerate() {
             assert!(request.is_allowed(), "a denied request has reached the server: {request:?}");
-            // Once more, and on another connection, where the first one ended without an answer.
-            if let Some((before, false)) = last
-                && number == 0
-                && before.may_be_repeated()
+            // Once more, and on another connection, where one that had been kept ended without an answer.
+            if number == 0
+                && let Some(before) = last.take_if(|before: &mut &Request| before.may_be_repeated())
                 && before.has_become(request)
             {
-                last = Some((before, true));
                 continue;
             }
             let asked = next.find(|asked| asked.has_become(request));
@@ -53,7 +51,7 @@ pub fn run(data: &[u8]) {
                 "nobody has asked so, or not in this order: {request:?} of {:?}",
                 text(client)
             );
-            last = asked.map(|asked| (asked, false));
+            last = asked.filter(|_| number > 0);
         }
     }
     responses(&exchange.answered, &asked);

@@ -99,6 +99,25 @@ fn nobody_gets_one_that_waited_for_too_long() {
     });
 }
 
+#[test]
+fn a_request_that_a_new_connection_did_not_answer_has_failed() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap(), public_only()).await;
+        let connections: Rc<RefCell<usize>> = Rc::default();
+        let counted = Rc::clone(&connections);
+        spawn_local(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                *counted.borrow_mut() += 1;
+                let _ = stream.read(&mut [0; 4096]).await;
+            }
+        });
+        assert_eq!(ask(&proxy, GET).await, 502);
+        assert_eq!(*connections.borrow(), 1);
+    });
+}
+
 /// Answers one request, and ends the connection without a word when another comes.
 async fn answer_one(mut stream: TcpStream) {
     let mut buffer = [0; 4096];

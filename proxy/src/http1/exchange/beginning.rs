@@ -21,7 +21,8 @@ pub(super) struct Beginning<'a> {
     pub(super) manner: Manner,
     pub(super) asked: Option<Asked>,
     pub(super) permit: Permit<()>,
-    /// What has been sent, where that is all of a request that may be sent again.
+    /// What has been sent, where that is all of a request that may be sent again: on a connection that waited
+    /// for it, which its server may have been ending at that moment.
     pub(super) whole: Option<Vec<u8>>,
 }
 
@@ -54,7 +55,7 @@ impl Beginning<'_> {
             loop {
                 match upstream.begin(&self.permit, &up.output, &session.worker).await {
                     Ok(Begun::Sent(octets)) => {
-                        self.sent(&mut up.output, octets);
+                        self.sent(&mut up.output, octets, was_kept);
                         return Ok(upstream);
                     }
                     Ok(Begun::Overtaken) => {
@@ -72,8 +73,8 @@ impl Beginning<'_> {
         }
     }
 
-    fn sent(&mut self, output: &mut Vec<u8>, octets: usize) {
-        if self.manner.is_repeatable && octets == output.len() {
+    fn sent(&mut self, output: &mut Vec<u8>, octets: usize, was_kept: bool) {
+        if was_kept && self.manner.is_repeatable && octets == output.len() {
             self.whole = Some(std::mem::take(output));
         } else {
             consume(output, octets);
