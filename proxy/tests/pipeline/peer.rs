@@ -17,6 +17,10 @@ use tokio::{
 
 use crate::harness::Proxy;
 
+mod stage;
+
+pub(crate) use stage::Stage;
+
 pub(crate) type Fields = Vec<(String, String)>;
 
 /// A frame, and the fields of its block where it is HEADERS.

@@ -1,35 +1,18 @@
 //! Servers that send frames which bring no answer closer.
 
-use std::rc::Rc;
-
 use l7_parsers::http2::frame::{ErrorCode, Kind, Setting, flag};
 use tektin_proxy::link_proto::Outcome;
 use tokio::net::TcpListener;
 
-use crate::{harness::*, peer::Peer};
+use crate::{
+    harness::*,
+    peer::{Peer, Stage},
+};
 
 const FLOOD: usize = 3000;
 const GOAWAY: &[u8] = &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 
-struct Stage {
-    proxy: Rc<Proxy>,
-    listener: TcpListener,
-    client: Peer,
-    server: Peer,
-}
-
 impl Stage {
-    /// With a first request on stream 1, which is at the server.
-    async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::start(listener.local_addr().unwrap(), public_only()).await;
-        let mut client = Peer::client(&proxy, &[]).await;
-        client.post(1, "/public/1").flush().await;
-        let mut server = Peer::server(&listener, &[]).await;
-        assert_eq!(server.asked().await, (1, "/public/1".to_owned()));
-        Self { proxy, listener, client, server }
-    }
-
     /// A request that another connection takes.
     async fn goes_on(&mut self) {
         self.client.get(3, "/public/3").flush().await;

@@ -18,31 +18,22 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Local, client, echo};
-use crate::{harness::*, peer::Peer};
+use crate::{
+    harness::*,
+    peer::{Peer, Stage},
+};
 
 const ONE: &[(Setting, u32)] = &[(Setting::MaxConcurrentStreams, 1)];
 
-struct Stage {
-    proxy: Rc<Proxy>,
-    listener: TcpListener,
-    client: Peer,
-    server: Peer,
+/// With a request on stream 1, which is all that the server takes on that connection.
+async fn busy(limits: Limits) -> Stage {
+    let mut stage = Stage::with(limits, ONE).await;
+    stage.server.headers(1, &[(":status", "200")], false).flush().await;
+    assert_eq!(stage.client.status(1).await, "200");
+    stage
 }
 
 impl Stage {
-    /// With a request on stream 1, which is all that the server takes on that connection.
-    async fn new(limits: Limits) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::with_limits(listener.local_addr().unwrap(), public_only(), limits).await;
-        let mut client = Peer::client(&proxy, &[]).await;
-        client.post(1, "/public/1").flush().await;
-        let mut server = Peer::server(&listener, ONE).await;
-        assert_eq!(server.asked().await.0, 1);
-        server.headers(1, &[(":status", "200")], false).flush().await;
-        assert_eq!(client.status(1).await, "200");
-        Self { proxy, listener, client, server }
-    }
-
     async fn end_first(&mut self) {
         self.client.data(1, b"", true).flush().await;
         while !self.server.wait(Kind::Data, 1).await.ends() {}
@@ -60,7 +51,7 @@ impl Stage {
 fn a_request_need_not_wait_for_a_stream_to_end() {
     run(async {
         let limits = Limits { idle_time: Duration::from_millis(1500), ..Limits::default() };
-        let mut stage = Stage::new(limits).await;
+        let mut stage = busy(limits).await;
         for (stream, next) in [(3, 5), (7, 9)] {
             stage.client.get(stream, "/public/a").flush().await;
             let mut further = Peer::server(&stage.listener, ONE).await;
@@ -81,7 +72,7 @@ fn a_request_need_not_wait_for_a_stream_to_end() {
 #[test]
 fn a_connection_that_nobody_serves_gets_no_request() {
     run(async {
-        let mut stage = Stage::new(Limits::default()).await;
+        let mut stage = busy(Limits::default()).await;
         stage.client.get(3, "/public/3").flush().await;
         // A server that knows one connection at a time leaves the other one in its queue.
         let (mut unserved, _) = stage.listener.accept().await.unwrap();
@@ -102,7 +93,7 @@ fn where_no_further_connection_can_be_had_a_request_waits() {
         let limits =
             Limits { upstreams_per_thread: 1, connect_time: Duration::from_secs(1), ..Limits::default() };
         for time in [0, 1300] {
-            let mut stage = Stage::new(limits).await;
+            let mut stage = busy(limits).await;
             stage.client.get(3, "/public/3").flush().await;
             sleep(Duration::from_millis(time)).await;
             stage.end_first().await;
@@ -119,7 +110,7 @@ fn a_further_connection_that_ends_at_once_is_tried_again_after_a_while() {
     run(async {
         // The proxy looks at its clock each quarter of the shortest of its times.
         let limits = Limits { linger_time: Duration::from_millis(200), ..Limits::default() };
-        let mut stage = Stage::new(limits).await;
+        let mut stage = busy(limits).await;
         stage.client.get(3, "/public/3").flush().await;
         drop(stage.listener.accept().await.unwrap());
         assert!(timeout(Duration::from_millis(300), stage.listener.accept()).await.is_err());
@@ -132,7 +123,7 @@ fn a_further_connection_that_ends_at_once_is_tried_again_after_a_while() {
 #[test]
 fn there_are_eight_at_most() {
     run(async {
-        let mut stage = Stage::new(Limits::default()).await;
+        let mut stage = busy(Limits::default()).await;
         for stream in (3..41).step_by(2) {
             stage.client.get(stream, "/public/a");
         }

@@ -1,41 +1,17 @@
 //! What servers and clients do to each other's streams, frame by frame.
 
-use std::rc::Rc;
-
 use l7_parsers::http2::frame::{Kind, flag};
 use tektin_proxy::{Limits, link_proto::Outcome};
-use tokio::net::TcpListener;
 
-use crate::{harness::*, peer::Peer};
+use crate::{
+    harness::*,
+    peer::{Peer, Stage},
+};
 
 const CANCEL: u32 = 8;
 const REFUSED_STREAM: u32 = 7;
 const PROTOCOL_ERROR: u32 = 1;
 const STREAM_CLOSED: u32 = 5;
-
-struct Stage {
-    proxy: Rc<Proxy>,
-    listener: TcpListener,
-    client: Peer,
-    server: Peer,
-}
-
-impl Stage {
-    /// With a first request on stream 1, which is at the server.
-    async fn new() -> Self {
-        Self::with_limits(Limits::default()).await
-    }
-
-    async fn with_limits(limits: Limits) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Proxy::with_limits(listener.local_addr().unwrap(), public_only(), limits).await;
-        let mut client = Peer::client(&proxy, &[]).await;
-        client.request(1, "POST", "/public/1", &[], false).flush().await;
-        let mut server = Peer::server(&listener, &[]).await;
-        assert_eq!(server.asked().await, (1, "/public/1".to_owned()));
-        Self { proxy, listener, client, server }
-    }
-}
 
 #[test]
 fn a_request_that_a_server_on_its_leave_did_not_take_up_may_be_sent_again() {
@@ -216,7 +192,7 @@ fn a_client_that_breaks_a_stream_loses_that_one() {
 fn a_request_that_waits_for_its_server_is_judged_by_the_policy_that_is_in_force_when_it_is_sent() {
     run(async {
         let limits = Limits { upstreams_per_thread: 1, ..Limits::default() };
-        let Stage { proxy, mut client, mut server, .. } = Stage::with_limits(limits).await;
+        let Stage { proxy, mut client, mut server, .. } = Stage::with(limits, &[]).await;
         // SETTINGS_MAX_CONCURRENT_STREAMS is 1 from now on.
         server.frame(Kind::Settings, 0, 0, &[0, 3, 0, 0, 0, 1]).flush().await;
         server.headers(1, &[(":status", "200")], false).flush().await;
