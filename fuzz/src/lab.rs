@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use tektin_abi::maps::{FlowKey, SteeredValue, action};
+use tektin_abi::maps::{Addr, FlowKey, IpcacheValue, SteeredValue, action};
 use tektin_proxy::{
     Limits,
-    capture::{Accepted, OriginalDst, PeerAddr, SteeringTable},
+    capture::{Accepted, AddressTable, OriginalDst, PeerAddr, SteeringTable},
     connection,
     counters::Counters,
     link_proto::{Action, Class, EndpointRoot, HttpRule, Piece, Policy, PolicyUpdate},
@@ -67,6 +67,12 @@ impl SteeringTable for Steered {
     }
 }
 
+impl AddressTable for Steered {
+    fn owner(&self, _: &Addr) -> io::Result<Option<IpcacheValue>> {
+        Ok(Some(IpcacheValue { identity: 300, ..IpcacheValue::default() }))
+    }
+}
+
 /// Runs something on the runtime, with the proxy.
 pub fn run<T, F: Future<Output = T>>(drive: impl FnOnce(Rc<Worker>) -> F) -> T {
     // Taken out, so that a panic leaves none that is half used.
@@ -110,7 +116,14 @@ impl Lab {
         };
         let sockets = UpstreamSockets { mark: None, source: SourceAddress::Own, connect_time: HANGS };
         let policy = Snapshot::default().apply(&policy(), &mut RuleCache::default()).expect("a policy");
-        let worker = Worker::new(limits, Arc::new(policy), sink, Arc::new(Counters::default()), sockets);
+        let worker = Worker::new(
+            limits,
+            Arc::new(policy),
+            sink,
+            Arc::new(Counters::default()),
+            sockets,
+            Box::new(Steered),
+        );
         Self { runtime, worker, records }
     }
 }

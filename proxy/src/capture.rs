@@ -2,7 +2,7 @@
 
 use std::{fmt, io, net::IpAddr, net::SocketAddr};
 
-use tektin_abi::maps::{Addr, FlowKey, SteeredValue, proto, v4_mapped};
+use tektin_abi::maps::{Addr, FlowKey, IpcacheValue, SteeredValue, identity, proto, v4_mapped};
 use tokio::net::TcpStream;
 
 /// Where the client believes to be connected.
@@ -49,6 +49,28 @@ pub trait SteeringTable {
     /// # Errors
     /// Where the table cannot be read; `None`: it has no such entry.
     fn steered(&self, flow: &FlowKey) -> io::Result<Option<SteeredValue>>;
+}
+
+/// Whose an address is now.
+pub trait AddressTable {
+    /// Of the longest prefix; `None`: nobody's.
+    ///
+    /// # Errors
+    /// Where the table cannot be read.
+    fn owner(&self, address: &Addr) -> io::Result<Option<IpcacheValue>>;
+}
+
+impl Flow {
+    /// The address of the end that is not on this node. `None`: both are, or it is the node itself.
+    #[must_use]
+    pub fn far_end(&self) -> Option<Addr> {
+        let far = |endpoint, end| endpoint == 0 && end != identity::HOST;
+        let steered = &self.steered;
+        if far(steered.src_endpoint, steered.src_identity) {
+            return Some(to_addr(self.peer.0.ip()));
+        }
+        far(steered.dst_endpoint, steered.dst_identity).then(|| to_addr(self.original_dst.0.ip()))
+    }
 }
 
 impl Accepted {

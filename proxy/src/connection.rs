@@ -18,7 +18,6 @@ use std::{
 };
 
 use socket2::SockRef;
-use tektin_abi::maps::SteeredValue;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -53,7 +52,7 @@ pub async fn serve(accepted: Accepted, table: &dyn SteeringTable, worker: Rc<Wor
     };
 
     let port = flow.original_dst.0.port();
-    let expected = match worker.with_policy(|policy| policy.expects_kafka(&flow.steered, port)) {
+    let expected = match worker.with_policy(|policy| policy.expects_kafka(&worker.ends_now(&flow), port)) {
         true => Expected::HttpOrKafka,
         false => Expected::Http,
     };
@@ -128,7 +127,7 @@ pub(crate) async fn linger(mut stream: TcpStream, time: Duration) {
 struct Open {
     worker: Rc<Worker>,
     seat: Seat,
-    steered: SteeredValue,
+    flow: Flow,
 }
 
 impl Open {
@@ -136,8 +135,8 @@ impl Open {
         let seat = worker.clients.enter(flow, &worker.limits)?;
         worker.counters.connections_total.fetch_add(1, Relaxed);
         worker.counters.connections_open.fetch_add(1, Relaxed);
-        worker.ends.enter(&flow.steered);
-        Ok(Self { worker: Rc::clone(worker), seat, steered: flow.steered })
+        worker.enters(flow);
+        Ok(Self { worker: Rc::clone(worker), seat, flow: *flow })
     }
 }
 
@@ -145,6 +144,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.worker.counters.connections_open.fetch_sub(1, Relaxed);
         self.worker.clients.leave(&self.seat);
-        self.worker.ends.leave(&self.steered);
+        self.worker.leaves(&self.flow);
     }
 }

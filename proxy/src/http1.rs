@@ -167,7 +167,8 @@ pub(crate) fn record_cut(worker: &Rc<Worker>, flow: &Flow) {
 /// The record of the end of a connection that no policy allows any more.
 pub(crate) fn denied_now(worker: &Rc<Worker>, flow: &Flow) -> Option<Recording> {
     let port = flow.original_dst.0.port();
-    let judgement = worker.with_policy(|policy| policy.judge(&flow.steered, port, Judging::Connection));
+    let judgement =
+        worker.with_policy(|policy| policy.judge(&worker.ends_now(flow), port, Judging::Connection));
     if !judgement.denies() {
         return None;
     }

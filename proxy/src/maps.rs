@@ -1,4 +1,4 @@
-//! The three pinned maps that the proxy may touch.
+//! The four pinned maps that the proxy may touch.
 
 use std::{
     io,
@@ -6,13 +6,17 @@ use std::{
     path::Path,
 };
 
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie};
 use nix::libc;
 use tektin_abi::maps::{
-    FlowKey, LISTENERS, LISTENERS_V6, PIN_VERSION, STEERED, SteeredValue, VERDICTS, VerdictKey, VerdictValue,
+    Addr, FlowKey, IPCACHE, IpcacheValue, LISTENERS, LISTENERS_V6, PIN_VERSION, STEERED, SteeredValue,
+    VERDICTS, VerdictKey, VerdictValue,
 };
 
-use crate::{capture::SteeringTable, worker::Totals};
+use crate::{
+    capture::{AddressTable, SteeringTable},
+    worker::Totals,
+};
 
 /// Why a map cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,25 @@ impl Steered {
 impl SteeringTable for Steered {
     fn steered(&self, flow: &FlowKey) -> io::Result<Option<SteeredValue>> {
         match self.0.get(flow, 0) {
+            Ok(value) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// `ipcache`: read only.
+pub(crate) struct Ipcache(LpmTrie<MapData, Addr, IpcacheValue>);
+
+impl Ipcache {
+    pub(crate) fn open(pin_dir: &Path) -> Result<Self, MapsError> {
+        open(pin_dir, IPCACHE, Map::LpmTrie)?.try_into().map(Self).map_err(error(IPCACHE))
+    }
+}
+
+impl AddressTable for Ipcache {
+    fn owner(&self, address: &Addr) -> io::Result<Option<IpcacheValue>> {
+        match self.0.get(&lpm_trie::Key::new(128, *address), 0) {
             Ok(value) => Ok(Some(value)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(io::Error::other(error)),

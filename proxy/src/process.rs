@@ -21,7 +21,7 @@ use crate::{
     link::{Event, Link, Seen},
     link_proto::Stage,
     listener::ListenerPair,
-    maps::{Listeners, Slot, Steered, Verdicts},
+    maps::{Ipcache, Listeners, Slot, Steered, Verdicts},
     options::ProxyOptions,
     policy::Snapshot,
     record, start_up,
@@ -53,10 +53,10 @@ pub fn run(options: ProxyOptions) -> anyhow::Result<()> {
     let verdicts = Verdicts::open(&options.pin_dir)?;
     let listeners = Listeners::open(&options.pin_dir)?;
     let mut sockets = Vec::new();
-    let mut steered = Vec::new();
+    let mut tables = Vec::new();
     for _ in 0..threads {
         sockets.push(ListenerPair::open().context("cannot open a transparent listener")?);
-        steered.push(Steered::open(&options.pin_dir)?);
+        tables.push((Steered::open(&options.pin_dir)?, Ipcache::open(&options.pin_dir)?));
     }
     let mut limits = options.limits;
     descriptors::make_room(threads, &mut limits);
@@ -78,7 +78,7 @@ pub fn run(options: ProxyOptions) -> anyhow::Result<()> {
         });
         let drain = tokio::select! {
             () = &mut signalled => AT_SIGNAL,
-            drain = serve(&mut link, &mut pool, listeners, sockets, steered) => drain?,
+            drain = serve(&mut link, &mut pool, listeners, sockets, tables) => drain?,
         };
         tracing::info!(seconds = drain.time.as_secs(), "draining");
         link.is_now(Stage::Draining);
@@ -108,9 +108,9 @@ async fn serve(
     pool: &mut Pool,
     mut listeners: Listeners,
     sockets: Vec<ListenerPair>,
-    steered: Vec<Steered>,
+    tables: Vec<(Steered, Ipcache)>,
 ) -> anyhow::Result<Drain> {
-    let mut waiting = Some((sockets, steered));
+    let mut waiting = Some((sockets, tables));
     // The threads' listeners once more. They must be gone when the threads end theirs, or the kernel
     // would still find them.
     let mut own = Vec::new();
@@ -119,11 +119,11 @@ async fn serve(
             Event::Drain(time) => return Ok(Drain { time, successor: Successor::Serves }),
             Event::TakeListeners => publish(&mut listeners, &own)?,
             Event::Policy { snapshot, seen } => match waiting.take() {
-                Some((sockets, steered)) => {
+                Some((sockets, tables)) => {
                     for pair in &sockets {
                         own.push(ListenerPair { v4: pair.v4.try_clone()?, v6: pair.v6.try_clone()? });
                     }
-                    pool.start(sockets, steered, &snapshot)?;
+                    pool.start(sockets, tables, &snapshot)?;
                     seen.acknowledge(Ok(()));
                     // Only now is there a policy to judge by: the kernel may steer.
                     publish(&mut listeners, &own)?;

@@ -51,8 +51,9 @@ impl Recording {
     pub(crate) fn start(worker: &Rc<Worker>, flow: &Flow) -> Self {
         let (mut record, http) = worker.records.blank();
         record.time_ns = unix_ns();
-        record.src_identity = flow.steered.src_identity;
-        record.dst_identity = flow.steered.dst_identity;
+        let ends = worker.ends_shown(flow);
+        record.src_identity = ends.src_identity;
+        record.dst_identity = ends.dst_identity;
         record.src_endpoint = flow.steered.src_endpoint;
         record.dst_endpoint = flow.steered.dst_endpoint;
         octets(flow.peer.0.ip(), &mut record.src_address);

@@ -68,8 +68,9 @@ async fn no_longer_allowed(asked: &Asked, flow: &Flow, worker: &Rc<Worker>) -> R
     loop {
         // Before the first wait too: the policy may have changed since the request was judged.
         changes.mark_unchanged();
-        let judgement =
-            worker.with_policy(|policy| policy.judge(&flow.steered, port, Judging::Request(asked.facts())));
+        let judgement = worker.with_policy(|policy| {
+            policy.judge(&worker.ends_now(flow), port, Judging::Request(asked.facts()))
+        });
         if judgement.denies() {
             let mut recording = Recording::start(worker, flow);
             recording.judged(&judgement);

@@ -65,8 +65,8 @@ impl<R> Permit<R> {
 /// Judges by the policies in force now.
 pub(crate) fn judge<R: Judged>(mut request: R, worker: &Worker, flow: &Flow) -> Verdict<R> {
     let (port, judged_by) = (flow.original_dst.0.port(), worker.in_force());
-    let judgement =
-        worker.with_policy(|policy| policy.judge(&flow.steered, port, Judging::Request(request.facts())));
+    let judgement = worker
+        .with_policy(|policy| policy.judge(&worker.ends_now(flow), port, Judging::Request(request.facts())));
     if judgement.denies() {
         return Verdict::Denied(request, judgement);
     }

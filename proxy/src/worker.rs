@@ -25,8 +25,10 @@ pub use ends::Concerned;
 use ends::Ends;
 pub(crate) use share::{Held, Share, Wanted};
 pub use tallies::{Tallies, Totals};
+use tektin_abi::maps::SteeredValue;
 
 use crate::{
+    capture::{AddressTable, Flow},
     counters::Counters,
     options::Limits,
     policy::Snapshot,
@@ -45,7 +47,8 @@ pub struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) tallies: Tallies,
     pub(crate) clients: Clients,
-    pub(crate) ends: Ends,
+    ends: Ends,
+    addresses: Box<dyn AddressTable>,
     pub(crate) upstreams: Upstreams,
     /// What is read goes here first, so that a connection needs memory only for what must wait.
     pub(crate) scratch: RefCell<Box<[u8]>>,
@@ -98,6 +101,7 @@ impl Worker {
         records: RecordSink,
         counters: Arc<Counters>,
         sockets: UpstreamSockets,
+        addresses: Box<dyn AddressTable>,
     ) -> Rc<Self> {
         let (changes, _) = watch::channel(Change { revision: policy.revision(), stage: Stage::Serving });
         let policy = RefCell::new(policy);
@@ -112,6 +116,7 @@ impl Worker {
             tallies,
             clients,
             ends: Ends::default(),
+            addresses,
             upstreams,
             scratch,
             policy,
@@ -130,11 +135,30 @@ impl Worker {
         let revision = policy.revision();
         let before = self.policy.replace(policy);
         self.in_force.set(InForce(self.in_force.get().0 + 1));
-        let concerned = self.ends.concerned(&before, &self.policy.borrow());
+        let concerned = self.ends.concerned(&before, &self.policy.borrow(), &*self.addresses);
         if concerned == Concerned::Connections {
             self.changes.send_modify(|change| change.revision = revision);
         }
         concerned
+    }
+
+    /// A connection begins; [`Worker::leaves`] tells its end.
+    pub(crate) fn enters(&self, flow: &Flow) {
+        self.ends.enter(flow, &*self.addresses);
+    }
+
+    pub(crate) fn leaves(&self, flow: &Flow) {
+        self.ends.leave(flow);
+    }
+
+    /// The ends of an open connection as the policies in force know them.
+    pub(crate) fn ends_now(&self, flow: &Flow) -> SteeredValue {
+        self.ends.now(flow)
+    }
+
+    /// The same for a record.
+    pub(crate) fn ends_shown(&self, flow: &Flow) -> SteeredValue {
+        self.ends.shown(flow)
     }
 
     pub(crate) fn open_call(&self) -> OpenCall {

@@ -144,6 +144,16 @@ impl Enforcement {
         Ok(revision)
     }
 
+    /// As [`Enforcement::raise_revision`], and proxies look up anew who is at the far ends of connections.
+    pub async fn raise_revision_everywhere(&mut self) -> Result<u32, DatapathError> {
+        let revision = self.next_revision();
+        let update = tektin_proxy::link_proto::PolicyUpdate { revision, ..Default::default() };
+        let _ = self.link.publish(update).await?;
+        self.maps.config.set_revision(revision)?;
+        self.revision = revision;
+        Ok(revision)
+    }
+
     /// Puts `changes` of the engine's subjects, and endpoints, in force and raises the revision. They
     /// are in force in the proxy (if one is connected) and in the kernel when this returns.
     pub async fn install(
@@ -166,12 +176,12 @@ impl Enforcement {
         let mut written = self.write(&plan, rules);
         if let Err((undo, MapError::Full { .. })) = &written {
             // What is no longer read may take up the room.
-            self.undo(&plan, undo);
+            self.undo(&plan, undo).await;
             self.garbage.wait().await;
             written = self.write(&plan, rules);
         }
         if let Err((undo, error)) = written {
-            self.undo(&plan, &undo);
+            self.undo(&plan, &undo).await;
             // Flows that began meanwhile may have met a peer's new class: they are judged again.
             if let Err(error) = self.raise_revision() {
                 tracing::error!(%error, "flows that began during a refused change keep its verdict");
@@ -242,23 +252,27 @@ impl Enforcement {
         }
     }
 
-    /// Takes back what was written before a step failed. Peers first: a class without any is not read.
-    fn undo(&self, plan: &Plan<'_>, written: &Written) {
+    /// Takes back what was written before a step failed. Peers first: a class without any is not read once
+    /// who has just found it is through.
+    async fn undo(&mut self, plan: &Plan<'_>, written: &Written) {
+        let mut removals = Vec::new();
         for (step, number) in plan.steps.iter().zip(0..=written.step) {
-            let undone = match step {
-                Step::Open { .. } => Ok(()),
-                Step::Replace { id, policy, .. } => Removal::policy(*id, policy).carry_out(&self.maps),
+            match step {
+                Step::Open { .. } => {}
+                Step::Replace { id, policy, .. } => removals.push(Removal::policy(*id, policy)),
                 Step::Patch { id, policy, patch, .. } => {
                     let moved = if number == written.step { written.moved } else { patch.moved.len() };
                     let mut back = patch.moved.iter().take(moved);
-                    back.try_for_each(|(identity, (before, _))| self.set_class(*id, *identity, *before))
-                        .and_then(|()| Removal::made(*id, policy, patch).carry_out(&self.maps))
+                    match back.try_for_each(|(peer, (before, _))| self.set_class(*id, *peer, *before)) {
+                        Ok(()) => removals.push(Removal::made(*id, policy, patch)),
+                        // What some peers still lead to stays.
+                        Err(error) => tracing::error!(%error, "cannot take back a map entry"),
+                    }
                 }
-            };
-            if let Err(error) = undone {
-                tracing::error!(%error, "cannot take back a map entry");
             }
         }
+        self.garbage.remove(removals);
+        self.garbage.wait().await;
     }
 
     /// Makes the written entries the ones in force, and lets go of the others.

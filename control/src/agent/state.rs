@@ -186,7 +186,7 @@ impl State {
         self.ipcache.add(&owners)?;
         let others = self.ipcache.written().keys().filter(|prefix| !owners.contains_key(prefix));
         self.ipcache.remove(&others.copied().collect::<Vec<IpNet>>())?;
-        self.enforcement.raise_revision()?;
+        self.enforcement.raise_revision_everywhere().await?;
         let unused = self.identities.unused(|number| self.engine.identities().identity(number).is_some());
         self.let_go(&unused);
         Ok(())

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)]
 
 mod agent_faults;
+mod churn;
 mod clean;
 mod endpoints;
 mod exit_codes;

@@ -97,13 +97,13 @@ impl Call {
     pub(super) async fn denied(&self, flow: &Flow, worker: &Worker) -> Judgement {
         let mut changes = worker.changes();
         let port = flow.original_dst.0.port();
-        let mut governing = worker.with_policy(|policy| policy.governing(&flow.steered));
+        let mut governing = worker.with_policy(|policy| policy.governing(&worker.ends_now(flow)));
         loop {
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             let judgement = worker.with_policy(|policy| {
-                let now = policy.governing(&flow.steered);
+                let now = policy.governing(&worker.ends_now(flow));
                 let is_new = now != governing;
                 governing = now;
                 let request = HttpRequest {
@@ -112,7 +112,7 @@ impl Call {
                     host: &self.host,
                     headers: &self.fields,
                 };
-                is_new.then(|| policy.judge(&flow.steered, port, Judging::Request(request)))
+                is_new.then(|| policy.judge(&worker.ends_now(flow), port, Judging::Request(request)))
             });
             if let Some(judgement) = judgement.filter(Judgement::denies) {
                 return judgement;

@@ -7,8 +7,9 @@ use l7_parsers::{grpc::Form, http2::frame::Code};
 use policy_engine::grpc::Content;
 
 use super::{fields::Fields, request::Request};
+use tektin_abi::maps::SteeredValue;
+
 use crate::{
-    capture::Flow,
     grpc::{Counted, Side},
     policy::{Judging, Snapshot},
     record::Recording,
@@ -70,13 +71,12 @@ impl Call {
     }
 
     /// Judges it by the policies in force now. True: they deny it, and did not before.
-    pub(super) fn is_revoked(&mut self, policy: &Snapshot, flow: &Flow) -> bool {
+    pub(super) fn is_revoked(&mut self, policy: &Snapshot, ends: &SteeredValue, port: u16) -> bool {
         let Some((head, _)) = &self.head else { return false };
         if self.denied || self.ended {
             return false;
         }
-        let port = flow.original_dst.0.port();
-        let judgement = policy.judge(&flow.steered, port, Judging::Request(head.facts()));
+        let judgement = policy.judge(ends, port, Judging::Request(head.facts()));
         if !judgement.denies() {
             return false;
         }

@@ -283,11 +283,12 @@ impl Session {
 
     /// Judges what is open by the policies in force now, where these are others for this connection.
     pub(super) fn judge_again(&mut self) {
-        let governing = self.worker.with_policy(|policy| policy.governing(&self.flow.steered));
+        let governing = self.worker.with_policy(|policy| policy.governing(&self.worker.ends_now(&self.flow)));
         if self.governing == governing {
             return;
         }
         self.governing = governing;
+        let (ends, port) = (self.worker.ends_now(&self.flow), self.flow.original_dst.0.port());
         let ids: Vec<u32> = self.streams.keys().copied().collect();
         for id in ids {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
@@ -302,7 +303,7 @@ impl Session {
                 continue;
             }
             let Some(call) = stream.log.call() else { continue };
-            if !self.worker.with_policy(|policy| call.is_revoked(policy, &self.flow)) {
+            if !self.worker.with_policy(|policy| call.is_revoked(policy, &ends, port)) {
                 continue;
             }
             if stream.answered {

@@ -78,7 +78,7 @@ pub(super) const LEAVING: [u8; 8] = *b"leaving\0";
 
 impl Session {
     pub(super) fn new(stream: TcpStream, flow: Flow, worker: Rc<Worker>, share: Arc<Share>) -> Self {
-        let governing = worker.with_policy(|policy| policy.governing(&flow.steered));
+        let governing = worker.with_policy(|policy| policy.governing(&worker.ends_now(&flow)));
         let mut client = Half::new(0);
         let streams = u32::try_from(worker.limits.streams).unwrap_or(u32::MAX);
         client.greet((Setting::MaxConcurrentStreams, streams), worker.limits.http1.head_octets);

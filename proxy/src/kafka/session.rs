@@ -230,7 +230,8 @@ impl Policy for Session {
     fn judge(&self, question: &Question<'_>) -> Verdict {
         let port = self.flow.original_dst.0.port();
         let judging = Judging::Kafka(question);
-        let judgement = self.worker.with_policy(|policy| policy.judge(&self.flow.steered, port, judging));
+        let judgement =
+            self.worker.with_policy(|policy| policy.judge(&self.worker.ends_now(&self.flow), port, judging));
         let rule = self.place((judgement.egress, judgement.ingress));
         if judgement.denies() { Verdict::Deny { rule } } else { Verdict::Allow { rule } }
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     counters::Counters,
     listener::ListenerPair,
-    maps::{Steered, Verdicts},
+    maps::{Ipcache, Steered, Verdicts},
     options::Limits,
     policy::Snapshot,
     record::RecordSink,
@@ -55,16 +55,17 @@ impl Pool {
     pub(super) fn start(
         &mut self,
         sockets: Vec<ListenerPair>,
-        steered: Vec<Steered>,
+        tables: Vec<(Steered, Ipcache)>,
         snapshot: &Arc<Snapshot>,
     ) -> anyhow::Result<()> {
-        for (number, ((sockets, steered), counters)) in
-            sockets.into_iter().zip(steered).zip(&self.counters).enumerate()
+        for (number, ((sockets, (steered, ipcache)), counters)) in
+            sockets.into_iter().zip(tables).zip(&self.counters).enumerate()
         {
             let (orders, receiver) = mpsc::unbounded_channel();
             let setup = Setup {
                 sockets,
                 steered,
+                ipcache,
                 limits: self.limits,
                 snapshot: Arc::clone(snapshot),
                 sink: self.sink.clone(),

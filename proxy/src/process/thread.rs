@@ -21,7 +21,7 @@ use crate::{
     capture::Accepted,
     connection,
     listener::ListenerPair,
-    maps::Steered,
+    maps::{Ipcache, Steered},
     sends,
     upstream::{SourceAddress, UpstreamSockets},
     worker::{Concerned, Stage, Worker},
@@ -51,6 +51,7 @@ const LAST_RECORDS: Duration = Duration::from_secs(1);
 pub(super) struct Setup {
     pub(super) sockets: ListenerPair,
     pub(super) steered: Steered,
+    pub(super) ipcache: Ipcache,
     pub(super) limits: Limits,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) sink: RecordSink,
@@ -79,7 +80,7 @@ async fn gather_sends() {
 }
 
 async fn serve(setup: Setup) -> std::io::Result<()> {
-    let Setup { sockets, steered, limits, snapshot, sink, counters, mut orders, flushed } = setup;
+    let Setup { sockets, steered, ipcache, limits, snapshot, sink, counters, mut orders, flushed } = setup;
     let v4 = TcpListener::from_std(sockets.v4)?;
     let v6 = TcpListener::from_std(sockets.v6)?;
     let steered: Rc<Steered> = Rc::new(steered);
@@ -88,7 +89,7 @@ async fn serve(setup: Setup) -> std::io::Result<()> {
         source: SourceAddress::Client,
         connect_time: limits.connect_time,
     };
-    let worker = Worker::new(limits, snapshot, sink, counters, sockets);
+    let worker = Worker::new(limits, snapshot, sink, counters, sockets, Box::new(ipcache));
     let mut connections = JoinSet::new();
     let mut flush = interval(FLUSH);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);

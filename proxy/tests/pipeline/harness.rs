@@ -4,10 +4,10 @@
 use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use prost::Message as _;
-use tektin_abi::maps::{FlowKey, SteeredValue, action};
+use tektin_abi::maps::{Addr, FlowKey, IpcacheValue, SteeredValue, action};
 use tektin_proxy::{
     Limits,
-    capture::{Accepted, OriginalDst, PeerAddr, SteeringTable},
+    capture::{Accepted, AddressTable, OriginalDst, PeerAddr, SteeringTable},
     connection,
     counters::Counters,
     link_proto::{Action, Class, EndpointRoot, HttpRule, Piece, Policy, PolicyUpdate, Record, Records},
@@ -48,6 +48,12 @@ impl SteeringTable for Fixed {
     }
 }
 
+impl AddressTable for Fixed {
+    fn owner(&self, _: &Addr) -> io::Result<Option<IpcacheValue>> {
+        Ok(None)
+    }
+}
+
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) worker: Rc<Worker>,
@@ -75,7 +81,14 @@ impl Proxy {
         let (sink, source) = record::buffer(1000);
         let sockets =
             UpstreamSockets { mark: None, source: SourceAddress::Own, connect_time: limits.connect_time };
-        let worker = Worker::new(limits, snapshot(&update), sink, Arc::new(Counters::default()), sockets);
+        let worker = Worker::new(
+            limits,
+            snapshot(&update),
+            sink,
+            Arc::new(Counters::default()),
+            sockets,
+            Box::new(Fixed),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = Rc::clone(&worker);

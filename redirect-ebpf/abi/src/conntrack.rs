@@ -4,7 +4,7 @@
 use crate::{
     DropReason,
     judge::{End, Judgement, Verdict},
-    maps::{CT_LAYOUT, CtValue, FlowKey, ct_flag, drop, proto},
+    maps::{CT_LAYOUT, CtValue, FlowKey, ct_flag, drop, identity, proto},
     packet::{Packet, tcp},
 };
 
@@ -237,8 +237,8 @@ pub fn open(
 }
 
 /// Enters a new judgement of a flow that exists, whose `flow.proto` is its protocol. A flow that
-/// was not proxied from its start cannot become so; one that was stays with the proxy, unless the
-/// ends are somebody else now: the proxy judges by the identities that it was told at the start.
+/// was not proxied from its start cannot become so; one that was stays with the proxy, unless an end is
+/// [`other`] now.
 #[inline(always)]
 pub fn rejudge(
     entry: &mut CtValue,
@@ -247,9 +247,11 @@ pub fn rejudge(
     judgement: Judgement,
     (revision, now): (u32, u64),
 ) -> Standing {
-    let same_ends = (entry.src_identity, entry.src_endpoint) == (ends.0.identity, ends.0.endpoint)
-        && (entry.dst_identity, entry.dst_endpoint) == (ends.1.identity, ends.1.endpoint);
-    let estranged = entry.flags & ct_flag::PROXIED != 0 && !same_ends;
+    let (src, dst) = (
+        End { identity: entry.src_identity, endpoint: entry.src_endpoint },
+        End { identity: entry.dst_identity, endpoint: entry.dst_endpoint },
+    );
+    let estranged = entry.flags & ct_flag::PROXIED != 0 && (other(src, ends.0) || other(dst, ends.1));
     if estranged {
         entry.flags &= !ct_flag::PROXIED;
     }
@@ -262,6 +264,15 @@ pub fn rejudge(
     entry.expires_ns = now + lifetime(flow.proto, entry.flags);
     stamp(entry, ends, judgement, revision);
     settled(entry)
+}
+
+/// Whether an end is somebody else than it was. Far from this node an identity only says which prefixes rules
+/// name: it may change while the peer stays who it is, and the proxy looks it up with each new policy.
+#[inline(always)]
+fn other(before: End, now: End) -> bool {
+    let has_a_prefix = |end: End| end.endpoint == 0 && end.identity != identity::HOST;
+    (before.identity, before.endpoint) != (now.identity, now.endpoint)
+        && !(has_a_prefix(before) && has_a_prefix(now))
 }
 
 /// The facts of a judgement alone, for a connection that needs no entry.

@@ -62,7 +62,7 @@ const MAPS: [&str; 13] = [
     abi::METRICS,
 ];
 /// Those that proxies hold open for as long as they run.
-const OF_PROXIES: [&str; 3] = [abi::STEERED, abi::LISTENERS, abi::VERDICTS];
+const OF_PROXIES: [&str; 4] = [abi::STEERED, abi::LISTENERS, abi::VERDICTS, abi::IPCACHE];
 
 /// A program in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

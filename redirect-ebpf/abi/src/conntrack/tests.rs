@@ -216,6 +216,28 @@ fn a_proxied_flow_ends_when_an_end_becomes_somebody_else() {
     }
 }
 
+#[test]
+fn a_proxied_flow_goes_on_when_a_rule_names_its_peers_prefix() {
+    let flow = tcp_packet(ACK).keys.forward;
+    let far = |identity| (End { identity, endpoint: 0 }, ENDS.1);
+    let prefix = (1 << 24) | 7;
+    for (before, now, stays) in [
+        (far(9), far(prefix), true),
+        (far(prefix), far(9), true),
+        (far(9), far(1), false),
+        (far(1), far(9), false),
+        (far(9), (End { identity: 300, endpoint: 4 }, ENDS.1), false),
+    ] {
+        let (mut entry, _) = opened(&tcp_packet(SYN), action::REDIRECT);
+        (entry.src_identity, entry.src_endpoint) = (before.0.identity, before.0.endpoint);
+        let redirected = judgement(action::REDIRECT);
+        let standing = rejudge(&mut entry, &flow, now, redirected, (REVISION + 1, NOW));
+        assert_eq!(standing == Standing::Proxied, stays, "{before:?} {now:?}");
+        let standing = rejudge(&mut entry, &flow, now, judgement(action::DENY), (REVISION + 2, NOW));
+        assert!(matches!(standing, Standing::Drop(_)));
+    }
+}
+
 proptest! {
     /// Whatever an entry holds, an expired one never lets a packet pass, and a denied one of this
     /// revision never lets anything pass that does not begin a flow of its own.
