@@ -12,11 +12,13 @@
 //! from its beginning, opened with an `Admission`; its requests are judged name by name (`kafka.rs`).
 
 use std::{
+    os::fd::AsRawFd,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
+use nix::libc;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -103,24 +105,44 @@ pub(crate) fn reset_at_close(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Ends the connection so that the client can read the last answer: a socket that closes with
-/// unread input sends RST, and RST makes the client forget what it has not read.
+/// Ends the connection so that the client can read the last answer: a socket that is closed and gets
+/// octets, or has some that nobody has read, sends RST, and forgets what the client has not taken yet. So it
+/// stays for `time` without the client taking anything.
 pub(crate) async fn linger(mut stream: TcpStream, time: Duration) {
-    const MOST: usize = 256 << 10;
     if stream.shutdown().await.is_err() {
         return;
     }
-    let drain = async {
-        let mut buffer = vec![0; 8 << 10];
-        let mut drained = 0;
-        while drained < MOST {
-            match stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(octets) => drained += octets,
-            }
+    let (mut left, mut room) = (untaken(&stream), LINGER_OCTETS);
+    while tokio::time::timeout(time, read_away(&mut stream, &mut room)).await.is_err() {
+        let now = untaken(&stream);
+        if now >= left {
+            return;
         }
-    };
-    let _ = tokio::time::timeout(time, drain).await;
+        left = now;
+    }
+}
+
+/// Octets that are read of a connection that is over.
+const LINGER_OCTETS: usize = 256 << 10;
+
+/// Until the client ends, too, or has sent more than there is room for.
+async fn read_away(stream: &mut TcpStream, room: &mut usize) {
+    let mut buffer = vec![0; 8 << 10];
+    while *room > 0 {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(octets) => *room = room.saturating_sub(octets),
+        }
+    }
+}
+
+/// Octets that were written and the peer's kernel has not acknowledged; 0 where that cannot be told.
+fn untaken(stream: &TcpStream) -> usize {
+    let mut octets: libc::c_int = 0;
+    // SAFETY: the call (SIOCOUTQ, of the same number) writes one int, which lives until it returns, and the
+    // descriptor is open for as long as the stream is borrowed.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut octets) };
+    if result < 0 { 0 } else { usize::try_from(octets).unwrap_or(0) }
 }
 
 /// Counts a connection while it lives.

@@ -9,7 +9,7 @@ use l7_parsers::http2::frame::Kind;
 use tektin_proxy::{Limits, sends, worker::Stage};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     runtime::LocalOptions,
     task::{spawn_local, yield_now},
     time::sleep,
@@ -126,5 +126,37 @@ fn a_request_that_crosses_the_end_of_an_idle_connection_is_answered_to_its_end()
         assert_eq!((&*last.payload, last.ends()), (&b"done"[..], true));
         // Nobody has another one, so it ends now.
         while client.next().await.is_some() {}
+    });
+}
+
+/// It is slow, and goes on talking meanwhile: that is no reason to forget what it has not read.
+#[test]
+fn a_client_that_still_reads_gets_all_of_its_last_answer() {
+    run(async {
+        let limits = Limits { linger_time: Duration::from_millis(100), ..Limits::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::with_limits(listener.local_addr().unwrap(), public_only(), limits).await;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        let mut client = socket.connect(proxy.address).await.unwrap();
+        client.write_all(b"GET /public/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n";
+        let answer = head.to_owned() + &"x".repeat(2_000_000);
+        server.read(&mut [0; 1000]).await.unwrap();
+        spawn_local(async move { server.write_all(answer.as_bytes()).await });
+        let mut all = Vec::new();
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match client.read(&mut buffer).await {
+                Ok(0) => break,
+                Ok(octets) => all.extend_from_slice(&buffer[..octets]),
+                Err(error) => panic!("{error} behind {} octets", all.len()),
+            }
+            // Where the proxy has closed, the next read says so.
+            let _ = client.try_write(b"x");
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert!(all.len() > 2_000_000, "{} octets", all.len());
     });
 }
