@@ -16,6 +16,7 @@ mod places;
 mod policy_change;
 mod refusal;
 mod server_floods;
+mod soak;
 mod spare;
 mod switching;
 mod time;
