@@ -10,6 +10,7 @@ use l7_parsers::{
         Body, Framing, Limits, Part, RequestParts, ResponseFraming, ResponseHead, ResponseScan, Scanner,
         Step, Target,
     },
+    http2::frame::PREFACE,
     path::normalize,
 };
 
@@ -22,6 +23,10 @@ use crate::lab::is_allowed;
 pub fn run(data: &[u8]) {
     let mut parts = data.split(|octet| *octet == 0xff);
     let client = parts.next().unwrap_or_default();
+    if client.starts_with(PREFACE) {
+        // HTTP/2 has a target of its own.
+        return;
+    }
     let answers: Vec<&[u8]> = parts.collect();
     let exchange = lab::exchange(client, &answers, data);
     // Where the stream may have stopped being HTTP, what follows is nobody's requests.
