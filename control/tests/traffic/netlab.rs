@@ -131,6 +131,11 @@ impl Lab {
 
     fn join_world(&self) {
         let (node, world) = (&self.node, &self.world);
+        for conf in ["all", "default"] {
+            // Who comes from an address of no device looks for its neighbours from the link-local one, which is of no
+            // use for up to two seconds where another claim to it is waited for.
+            world.sysctl(&format!("net/ipv6/conf/{conf}/accept_dad"), "0");
+        }
         node.ip(&["link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", world.name()]);
         for (side, dev, v4, v6, peer4, peer6) in [
             (node, "uplink", NODE_V4, NODE_V6, WORLD_V4, WORLD_V6),

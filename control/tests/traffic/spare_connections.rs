@@ -1,9 +1,14 @@
 //! Connections to a server whose clients have left: the next one of the same workload gets them.
 
-use std::net::IpAddr;
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::{
-    netlab::{Lab, Namespace, WORLD_V4, WORLD_V6, eventually},
+    netlab::{LIMIT, Lab, Namespace, WORLD_V4, WORLD_V6, eventually},
     policies::{cnp, http_port},
 };
 
@@ -54,19 +59,39 @@ fn clients_of_one_workload_take_each_others_connections() {
     }
 }
 
+/// Asks from this port, and reads to the end before it closes: the port is free again at once.
+fn ask(client: &Namespace, from: SocketAddr, to: SocketAddr, request: &str) -> String {
+    client.inside(|| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("an option");
+        socket.bind(&from.into()).unwrap_or_else(|error| panic!("{from}: {error}"));
+        socket.connect_timeout(&to.into(), LIMIT).unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+        write!(stream, "{request} HTTP/1.1\r\nHost: web\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .expect("the request goes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer to its end");
+        answer
+    })
+}
+
 #[test]
 fn a_client_that_comes_from_the_same_port_again_is_served() {
     let lab = Lab::new();
     let (web, client) = (lab.workload("web"), lab.workload("client"));
     lab.nginx(&web.ns);
     lab.apply(&cnp("web", "web", &format!("ingress: [{{{}}}]", http_port(80, "{path: /public.*}"))));
-    let port = ["--local-port", "40000", "-H", "Connection: close"];
-    for to in web.at(80) {
+    for (to, own) in web.at(80).into_iter().zip(client.addresses()) {
+        let from = SocketAddr::new(own, 40_000);
         for _ in 0..3 {
-            client.ns.expect_status(200, to, "/public", &port);
             // Its own connection cannot have the client's port: what was left has it.
-            client.ns.expect_status(200, to, "/public", &[&port[..], &["-X", "POST", "-d", "x"]].concat());
-            client.ns.expect_status(403, to, "/private", &port);
+            for (request, status) in
+                [("GET /public", "200"), ("POST /public", "200"), ("GET /private", "403")]
+            {
+                let answer = ask(&client.ns, from, to, request);
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+            }
         }
     }
 }

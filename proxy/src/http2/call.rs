@@ -104,6 +104,11 @@ impl Call {
         }
     }
 
+    /// Its client knows what a reset means, and better than the proxy: that its own deadline is over, for one.
+    pub(super) fn reads_resets(&self) -> bool {
+        self.counted.form() == Form::Grpc
+    }
+
     pub(super) fn says_reset(&self, code: Code) {
         self.counted.ends_with(GrpcStatus::from(code));
     }

@@ -195,10 +195,13 @@ impl Session {
             return;
         }
         stream.log.note(|recording| recording.upstream_failed(&failure.text));
-        if !stream.answered {
+        let passes_on = failure.reset.is_some() && stream.log.call().is_some_and(|call| call.reads_resets());
+        if !stream.answered && !passes_on {
             let answer = response::failed(stream.tongue.clone(), failure.status, failure.reset);
             return self.say(id, &answer);
         }
+        // Not one that its client has given up.
+        stream.answered = true;
         match (stream.log.call(), failure.reset) {
             (Some(call), Some(code)) => {
                 // The client gets the server's own reason.
